@@ -1,0 +1,137 @@
+"""What a bundle carries: items, packages and files. The part of the index that a person would recognise.
+
+* The SHA-256 of its canonical JSON is the content digest: equal digests install equal trees.
+* Names are checked again on reading: nothing here is trusted until its envelope has been verified, and not even then
+  to be a path that may leave a folder.
+"""
+
+from collections.abc import Iterator
+from typing import Final
+
+from manifests import canonical
+from manifests.digest import Digest
+from manifests.errors import FormatError, NamingError, UnsupportedFormatError
+from manifests.manifest import LAYOUTS, Struct
+from manifests.naming import check_ids, checked_id, checked_line, checked_package_id
+from manifests.paths import check_tree, checked_path
+
+MAXIMUM_SIZE: Final = 256 << 20
+"""Bytes of the section."""
+MODEL: Final = "model"
+KINDS: Final = (MODEL,)
+
+
+class File(Struct, frozen=True):
+    """One file of a package: where it lies in it, which blob it is, where it came from."""
+
+    path: str
+    blob: str
+    size: int
+    source: str
+    lfs: bool
+
+    @property
+    def digest(self) -> Digest:
+        """The SHA-256 of the file."""
+        return Digest.parse(self.blob)
+
+
+class Package(Struct, frozen=True):
+    """One loadable variant. `static_batch` is None where the graph takes any batch; files are sorted by path."""
+
+    id: str
+    files: tuple[File, ...]
+    default: bool
+    backend: str | None = None
+    quantization: str | None = None
+    opset: int | None = None
+    static_batch: int | None = None
+
+
+class Model(Struct, frozen=True):
+    """An item of kind `model`: its packages, the default one first, and the layouts that it gets."""
+
+    kind: str
+    id: str
+    task: str
+    commit: str
+    packages: tuple[Package, ...]
+    aliases: tuple[str, ...] = ()
+    architecture: str | None = None
+    layouts: tuple[str, ...] = ()
+    licenses: tuple[str, ...] = ()
+
+
+class Content(Struct, frozen=True):
+    """A bundle line at one sequence."""
+
+    line: str
+    sequence: int
+    items: tuple[Model, ...]
+
+    def files(self) -> Iterator[File]:
+        """Every file of every package, in order."""
+        for item in self.items:
+            for package in item.packages:
+                yield from package.files
+
+
+def encode(content: Content) -> bytes:
+    """The section, canonical."""
+    return canonical.encode(content)
+
+
+def decode(section: bytes) -> Content:
+    """The content in `section`. Errors: `FormatError`; `UnsupportedFormatError` for an unknown kind."""
+    value = canonical.decode(section, limit=MAXIMUM_SIZE, subject="content")
+    items = value.get("items") if isinstance(value, dict) else None
+    for item in items if isinstance(items, list) else []:
+        kind = item.get("kind") if isinstance(item, dict) else None
+        if isinstance(kind, str) and kind not in KINDS:
+            raise UnsupportedFormatError(
+                f"the bundle carries an item of kind {kind!r}, which this program does not know"
+            )
+    content = canonical.convert(value, Content, subject="content")
+    try:
+        _check(content)
+    except NamingError as error:
+        raise FormatError(f"content: {error.message}") from error
+    return content
+
+
+def commit(package: Package) -> str:
+    """The 40 hex digits under which the hub layout shows a model that did not come from a hub."""
+    return Digest.of(canonical.encode([[file.path, file.blob] for file in package.files])).hex[:40]
+
+
+def _check(content: Content) -> None:
+    checked_line(content.line)
+    if not 1 <= content.sequence <= canonical.MAXIMUM_INTEGER:
+        raise FormatError(f"content: sequence {content.sequence} is not a positive number")
+    ids = [item.id for item in content.items]
+    if not ids or ids != sorted(ids):
+        raise FormatError("content: items must be sorted by id, and there must be one")
+    check_ids(name for item in content.items for name in (item.id, *item.aliases))
+    for item in content.items:
+        _check_model(item)
+
+
+def _check_model(item: Model) -> None:
+    for name in (item.id, *item.aliases):
+        checked_id(name)
+    if len(item.commit) != 40 or set(item.commit) - set("0123456789abcdef"):
+        raise FormatError(f"content: {item.id}: a commit has 40 hex digits")
+    if set(item.layouts) - set(LAYOUTS):
+        raise UnsupportedFormatError(f"{item.id}: unknown layout among {', '.join(item.layouts)}")
+    if [package.default for package in item.packages] != [True] + [False] * (len(item.packages) - 1):
+        raise FormatError(f"content: {item.id}: the first package, and no other, must be the default")
+    if len({package.id.casefold() for package in item.packages}) != len(item.packages):
+        raise FormatError(f"content: {item.id}: two packages have one id")
+    for package in item.packages:
+        checked_package_id(package.id)
+        paths = [checked_path(file.path) for file in package.files]
+        if not paths or paths != sorted(paths):
+            raise FormatError(f"content: {item.id}: files must be sorted by path, and there must be one")
+        check_tree(paths, subject=item.id)
+        for file in package.files:
+            Digest.parse(file.blob)

@@ -1,0 +1,116 @@
+"""The lock: what a manifest was resolved to. Every file by SHA-256 and size, and what identifies it at its source.
+
+* It carries no secret, no time of day, no absolute path, no mirror of one machine: it is meant to be committed.
+* It carries the sequence of the bundle line. `lock` raises it when the content changed; `build` never does.
+"""
+
+from typing import Final
+
+import msgspec
+
+from manifests import canonical
+from manifests.digest import Digest
+from manifests.errors import FormatError, ManifestError, UnsupportedFormatError
+from manifests.manifest import Struct
+from manifests.naming import check_ids, checked_id, checked_line, checked_package_id
+from manifests.paths import check_tree, checked_path
+
+FORMAT: Final = 1
+MAXIMUM_SIZE: Final = 256 << 20
+"""Bytes of a lock; a file takes some 300, so this is room for most of a million."""
+
+
+class LockedFile(Struct, frozen=True):
+    """One file. `source` is the manifest's text; `pin` is what identifies it there (version, wheel, ETag, commit)."""
+
+    path: str
+    sha256: str
+    size: int
+    source: str
+    pin: dict[str, str] = {}
+    lfs: bool = False
+    """Whether its hub keeps it as a large file: that decides its name in the hub layout."""
+
+    @property
+    def digest(self) -> Digest:
+        """The SHA-256 of the file."""
+        return Digest(bytes.fromhex(self.sha256))
+
+
+class LockedPackage(Struct, frozen=True):
+    """One package: its files, sorted by path."""
+
+    id: str
+    files: tuple[LockedFile, ...]
+    backend: str | None = None
+    quantization: str | None = None
+    default: bool = False
+
+
+class LockedModel(Struct, frozen=True):
+    """One model. `commit` is the hub commit it came from, where it did; `gated` is the hub's word."""
+
+    id: str
+    task: str
+    packages: tuple[LockedPackage, ...]
+    aliases: tuple[str, ...] = ()
+    architecture: str | None = None
+    licenses: tuple[str, ...] = ()
+    layouts: tuple[str, ...] | None = None
+    commit: str | None = None
+    gated: bool = False
+
+
+class Lock(Struct, frozen=True):
+    """A resolved manifest."""
+
+    format: int
+    line: str
+    sequence: int
+    models: tuple[LockedModel, ...]
+    manifest: str = ""
+    """The digest of the manifest that this resolves: `build` refuses a lock that its manifest has outgrown."""
+
+
+def encode(lock: Lock) -> bytes:
+    """The lock as people commit it: canonical keys, indented."""
+    return canonical.encode_for_people(lock)
+
+
+def decode(content: bytes, *, subject: str) -> Lock:
+    """A lock out of `content`. Errors: `ManifestError` names the key; a newer format is `UnsupportedFormatError`."""
+    try:
+        value = canonical.decode_any_spelling(content, limit=MAXIMUM_SIZE, subject=subject)
+        version = value.get("format") if isinstance(value, dict) else None
+        if isinstance(version, int) and version > FORMAT:
+            raise UnsupportedFormatError(f"{subject}: lock format {version}; this program reads up to {FORMAT}")
+        lock = canonical.convert(value, Lock, subject=subject)
+        _check(lock, subject=subject)
+    except UnsupportedFormatError:
+        raise
+    except FormatError as error:
+        raise ManifestError(error.message, hint="`bundle lock MANIFEST` writes it anew") from error
+    return lock
+
+
+def same_content(one: Lock, other: Lock) -> bool:
+    """Whether the two would carry the same, whatever their sequences and the words of their manifests."""
+    return msgspec.structs.replace(one, sequence=0, manifest="") == msgspec.structs.replace(
+        other, sequence=0, manifest=""
+    )
+
+
+def _check(lock: Lock, *, subject: str) -> None:
+    checked_line(lock.line)
+    if lock.format != FORMAT or lock.sequence < 1:
+        raise FormatError(f"{subject}: format must be {FORMAT} and sequence at least 1")
+    for model in lock.models:
+        checked_id(model.id)
+        for package in model.packages:
+            checked_package_id(package.id)
+            check_tree((checked_path(file.path) for file in package.files), subject=f"{model.id} {package.id}")
+            for file in package.files:
+                Digest.parse(f"sha256:{file.sha256}")
+                if file.size < 0:
+                    raise FormatError(f"{subject}: {file.path}: a size is not negative")
+    check_ids(name for model in lock.models for name in (model.id, *model.aliases))

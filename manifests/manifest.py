@@ -1,0 +1,214 @@
+"""The manifest: what was asked for. Only an id and a source are required.
+
+Owns the meaning of the keys; reading YAML, with its lines and columns, is the connected side's.
+* Unknown keys are refused. Names are checked here; sources are only text until they are resolved.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+
+from manifests.digest import Digest
+from manifests.errors import FormatError, ManifestError, NamingError
+from manifests.naming import check_ids, checked_id, checked_line, checked_package_id
+from manifests.paths import check_tree, checked_path
+
+TASKS: Final = (
+    "action-recognition", "classification", "depth-estimation", "embedding", "gaze-detection", "instance-segmentation",
+    "interactive-instance-segmentation", "keypoint-detection", "multi-label-classification", "object-detection",
+    "open-vocabulary-object-detection", "raw", "semantic-segmentation", "structured-ocr", "text-only-ocr", "vlm",
+    "voice-activity", "world-model",
+)  # fmt: skip
+BACKENDS: Final = (
+    "coreml", "custom", "hugging-face", "onnx", "torch", "torch-script", "trt", "ultralytics", "vllm",
+)  # fmt: skip
+QUANTIZATIONS: Final = ("fp32", "fp16", "bf16", "int8", "unknown")
+LAYOUTS: Final = ("directory", "huggingface", "inference")
+
+
+class Struct(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Base of everything that is parsed from outside: frozen, keyword only, strict about unknown keys."""
+
+
+class FileRequest(Struct, frozen=True, rename={"sources": "from"}):
+    """One file of a package: sources to try in order, and the digest it must have (if the author knows it)."""
+
+    sources: tuple[str, ...]
+    sha256: str | None = None
+
+
+class PackageRequest(Struct, frozen=True):
+    """One loadable variant. `id` defaults to backend + quantization; `files` maps path to source."""
+
+    files: dict[str, FileRequest]
+    id: str | None = None
+    backend: str | None = None
+    quantization: str | None = None
+    default: bool = False
+
+
+class ModelRequest(Struct, frozen=True):
+    """A model: either `source` (a folder, a repository or one file), or `packages`, or `files` for a single package."""
+
+    id: str
+    aliases: tuple[str, ...] = ()
+    task: str = "raw"
+    architecture: str | None = None
+    license: str | None = None
+    layouts: tuple[str, ...] | None = None
+    source: str | None = None
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    packages: tuple[PackageRequest, ...] = ()
+
+
+class Manifest(Struct, frozen=True):
+    """A bundle line and the models that it carries."""
+
+    name: str
+    models: tuple[ModelRequest, ...]
+
+
+def parse(document: object) -> Manifest:
+    """A manifest out of plain values (what YAML, TOML or JSON gave).
+
+    Errors: `ManifestError` whose fact `key` is the key path, as `$.models[0].task`; `NamingError` likewise.
+    """
+    if not isinstance(document, dict):
+        raise ManifestError("a manifest is a mapping with `name` and `models`", facts={"key": "$"})
+    try:
+        manifest = msgspec.convert(_expand(document), Manifest)
+    except msgspec.ValidationError as error:
+        raise _explained(error) from error
+    _check(manifest)
+    return manifest
+
+
+def default_package_id(backend: str | None, quantization: str | None) -> str:
+    """The id of a package that was given none: `onnxfp32`, `onnx`, `files`."""
+    return re.sub(r"[^A-Za-z0-9]", "", (backend or "files") + (quantization or ""))
+
+
+def _expand(document: Mapping[Any, Any]) -> dict[Any, Any]:
+    """The short forms written out: a file that is only a source, `files` directly under a model."""
+    expanded = dict(document)
+    models = document.get("models")
+    if isinstance(models, list):
+        expanded["models"] = [_expand_model(model) for model in models]
+    return expanded
+
+
+def _expand_model(model: object) -> object:
+    if not isinstance(model, dict):
+        return model
+    expanded = dict(model)
+    package = {key: expanded.pop(key) for key in ("files", "backend", "quantization") if key in expanded}
+    if package and ("packages" in expanded or "files" not in package):
+        raise ManifestError(
+            f"model {model.get('id')!r}: `files`, `backend` and `quantization` belong together, or under `packages`",
+            facts={"key": "$.models"},
+        )
+    packages = [package] if package else expanded.get("packages")
+    if isinstance(packages, list):
+        expanded["packages"] = [_expand_package(package) for package in packages]
+    return expanded
+
+
+def _expand_package(package: object) -> object:
+    if not isinstance(package, dict) or not isinstance(package.get("files"), dict):
+        return package
+    return {**package, "files": {path: _expand_file(entry) for path, entry in package["files"].items()}}
+
+
+def _expand_file(entry: object) -> object:
+    if isinstance(entry, str):
+        return {"from": [entry]}
+    if isinstance(entry, dict) and isinstance(entry.get("from"), str):
+        return {**entry, "from": [entry["from"]]}
+    return entry
+
+
+_UNKNOWN: Final = re.compile(r"unknown field `(?P<field>[^`]*)`")
+_WHERE: Final = re.compile(r" - at `(?P<path>\$[^`]*)`$")
+
+
+def _explained(error: msgspec.ValidationError) -> ManifestError:
+    text = str(error)
+    where = _WHERE.search(text)
+    path = where["path"] if where else "$"
+    message = text[: where.start()] if where else text
+    if unknown := _UNKNOWN.search(text):
+        return ManifestError(
+            f"unknown key `{unknown['field']}`",
+            facts={"key": f"{path}.{unknown['field']}", "unknown": unknown["field"]},
+        )
+    quoted = "write it in quotes" if "Expected `str`" in message else ""
+    return ManifestError(message[0].lower() + message[1:], hint=quoted, facts={"key": path})
+
+
+def _check(manifest: Manifest) -> None:
+    _at("$.name", checked_line, manifest.name)
+    if not manifest.models:
+        raise ManifestError("a manifest needs at least one model", facts={"key": "$.models"})
+    for number, model in enumerate(manifest.models):
+        _check_model(model, f"$.models[{number}]")
+    check_ids(name for model in manifest.models for name in (model.id, *model.aliases))
+
+
+def _check_model(model: ModelRequest, key: str) -> None:
+    _at(f"{key}.id", checked_id, model.id)
+    for alias in model.aliases:
+        _at(f"{key}.aliases", checked_id, alias)
+    _one_of(model.task, TASKS, f"{key}.task")
+    for layout in model.layouts or ():
+        _one_of(layout, LAYOUTS, f"{key}.layouts")
+    if (model.source is None) == (not model.packages):
+        raise ManifestError(f"model {model.id!r} needs `source`, or `files`, or `packages`", facts={"key": key})
+    if model.source is None and (model.include or model.exclude):
+        raise ManifestError("`include` and `exclude` choose among the files of a `source`", facts={"key": key})
+    for number, package in enumerate(model.packages):
+        _check_package(package, f"{key}.packages[{number}]")
+    ids = [package.id or default_package_id(package.backend, package.quantization) for package in model.packages]
+    if len({package_id.lower() for package_id in ids}) != len(ids):
+        raise ManifestError(f"model {model.id!r}: two packages have one id: {', '.join(ids)}", facts={"key": key})
+    if sum(package.default for package in model.packages) > 1:
+        raise ManifestError(f"model {model.id!r}: only one package can be the default", facts={"key": key})
+
+
+def _check_package(package: PackageRequest, key: str) -> None:
+    if package.id is not None:
+        _at(f"{key}.id", checked_package_id, package.id)
+    if package.backend is not None:
+        _one_of(package.backend, BACKENDS, f"{key}.backend")
+    if package.quantization is not None:
+        _one_of(package.quantization, QUANTIZATIONS, f"{key}.quantization")
+    if not package.files:
+        raise ManifestError("a package needs at least one file", facts={"key": f"{key}.files"})
+    for path, entry in package.files.items():
+        _at(f"{key}.files.{path}", checked_path, path)
+        if not entry.sources:
+            raise ManifestError("a file needs at least one source", facts={"key": f"{key}.files.{path}"})
+        if entry.sha256 is not None:
+            _at(f"{key}.files.{path}.sha256", _checked_hex, entry.sha256)
+    check_tree(package.files, subject=key)
+
+
+def _checked_hex(text: str) -> str:
+    return Digest.parse(f"sha256:{text.removeprefix('sha256:')}").hex
+
+
+def _one_of(value: str, known: tuple[str, ...], key: str) -> None:
+    if value not in known:
+        raise ManifestError(f"unknown value {value!r}", hint="one of " + ", ".join(known), facts={"key": key})
+
+
+def _at(key: str, check: Any, value: str) -> None:
+    try:
+        check(value)
+    except (NamingError, FormatError) as error:
+        error.facts["key"] = key
+        if isinstance(error, FormatError):
+            raise ManifestError(error.message, hint=error.hint, facts=error.facts) from error
+        raise

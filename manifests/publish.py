@@ -1,0 +1,128 @@
+"""The one way to write a file: complete under its name, or not there at all.
+
+* Temporary file in the same folder, flush, fsync, mode, rename, fsync of the folder; on any exception it goes.
+* A temporary is called `.NAME.<8 hex>.partial`; its writer holds a lock on it, so that the leftovers of a killed
+  process can be told from a file that is being written, and swept.
+* `Batch` publishes many files with one sync point: nothing may refer to them before `Batch.sync` has returned.
+"""
+
+import errno
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, BinaryIO, Final
+
+from manifests.errors import BusyError, DiskFullError, StorageError
+from manifests.locks import FileLock
+
+READ_ONLY: Final = 0o444
+PRIVATE: Final = 0o600
+_SUFFIX: Final = ".partial"
+
+
+def publish(path: Path, content: bytes, *, mode: int = READ_ONLY) -> None:
+    """Write `content` under `path`, replacing what was there in one step, and on the disk when this returns."""
+    with publishing(path, mode=mode) as stream:
+        stream.write(content)
+
+
+@contextmanager
+def publishing(path: Path, *, mode: int = READ_ONLY, durable: bool = True) -> Iterator[BinaryIO]:
+    """A stream whose content appears under `path` when the block ends well, and leaves nothing when it does not.
+
+    The stream is seekable. With `durable=False` neither file nor folder is synced: for content that checks itself.
+    Errors: `DiskFullError`, `StorageError`.
+    """
+    with translated(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{_SUFFIX}")
+        lock = FileLock(temporary, exclusive=True, busy=f"{temporary} is being written", mode=PRIVATE)
+        try:
+            with lock, temporary.open("r+b") as stream:
+                yield stream
+                stream.flush()
+                if durable:
+                    os.fsync(stream.fileno())
+                _set_mode(stream, mode)
+                temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        if durable:
+            sync_folder(path.parent)
+
+
+class Batch:
+    """Files published one by one, and made durable together by `sync`."""
+
+    def __init__(self) -> None:
+        self._paths: list[Path] = []
+
+    def publish(self, path: Path, content: bytes, *, mode: int = READ_ONLY) -> None:
+        """Write `content` under `path`; durable only after `sync`."""
+        with publishing(path, mode=mode, durable=False) as stream:
+            stream.write(content)
+        self._paths.append(path)
+
+    def sync(self) -> None:
+        """Return when every file of the batch, and its name, is on the disk."""
+        for path in self._paths:
+            sync_file(path)
+        for folder in sorted({path.parent for path in self._paths}):
+            sync_folder(folder)
+        self._paths.clear()
+
+
+def sync_file(path: Path) -> None:
+    """Return when the content of `path` is on the disk."""
+    with translated(path), path.open("rb") as stream:
+        os.fsync(stream.fileno())
+
+
+def sync_folder(folder: Path) -> None:
+    """Return when the names in `folder` are on the disk. Windows has no such call, and journals names itself."""
+    if os.name == "nt":
+        return
+    with translated(folder):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def sweep(folder: Path, name: str = "*") -> None:
+    """Remove the temporaries of killed writers of `name` in `folder`; those in use stay."""
+    for temporary in folder.glob(f".{name}.????????{_SUFFIX}"):
+        with suppress(BusyError, StorageError), FileLock(temporary, exclusive=True, busy=""):
+            temporary.unlink(missing_ok=True)
+
+
+def is_temporary(name: str) -> bool:
+    """Whether `name` is that of a temporary file of this module."""
+    return name.startswith(".") and name.endswith(_SUFFIX)
+
+
+@contextmanager
+def translated(path: Path) -> Iterator[None]:
+    """Turn an `OSError` of the block into the `StorageError` that tells its reader what to do."""
+    try:
+        yield
+    except OSError as error:
+        where = error.filename or path
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            raise DiskFullError(
+                f"no space left while writing {where}", hint="free some space and run the same command again"
+            ) from error
+        if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
+            raise StorageError(
+                f"{where}: {error.strerror}", hint="run as the owner of this folder, or name another one"
+            ) from error
+        raise StorageError(f"{where}: {error.strerror or error}") from error
+
+
+def _set_mode(stream: IO[bytes], mode: int) -> None:
+    if os.name != "nt":
+        os.fchmod(stream.fileno(), mode)
