@@ -1,0 +1,1 @@
+"""The connected side: sources, fetching, encoding, assembling, signing, and the `bundle` program."""

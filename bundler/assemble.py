@@ -1,0 +1,336 @@
+"""From lock, store and signer to a bundle: FORMAT.md, sections 3 and 7.
+
+* The lengths of all tables are known first: the front is left free, packs are written once, the front is filled in.
+* The bytes depend on the lock, this program and libzstd alone. No clock, host, user or locale leaks in.
+* The bundle appears under its name when it is whole, or not at all.
+"""
+
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+from bundler.describe import describe
+from bundler.signer import Signer
+from manifests import attachments, content, envelope, index, model_signature, statement, wrapper
+from manifests.attachments import ModelSignature
+from manifests.content import Content
+from manifests.digest import ChunkAlgorithm, Digest
+from manifests.envelope import Signature, signed_bytes
+from manifests.errors import StorageError
+from manifests.index import MAXIMUM_PACK, Blob, Chunk, Pack
+from manifests.lock import Lock
+from manifests.progress import Reporter
+from manifests.publish import publish, publishing, sweep, sync_folder, translated
+from manifests.recipe import RecipeChunk
+from manifests.statement import Statement
+from manifests.store import Store
+from manifests.wrapper import BLOCK, END, Part, Wrapper
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """What was written: sizes in bytes, `raw` before dedup and encoding, `carried` in packs."""
+
+    path: Path
+    line: str
+    sequence: int
+    content: Digest
+    index: Digest
+    models: int
+    files: int
+    raw: int
+    carried: int
+    size: int
+    key_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything that is known before the first pack is written. `packs[i]` are the chunks of pack i, in order."""
+
+    content: Content
+    algorithm: ChunkAlgorithm
+    blobs: tuple[Blob, ...]
+    chunks: tuple[Chunk, ...]
+    packs: tuple[tuple[RecipeChunk, ...], ...]
+    lengths: tuple[int, ...]
+
+    def index(self, digests: Sequence[Digest]) -> bytes:
+        """The index, once the packs have these digests."""
+        packs = [Pack(digest, length) for digest, length in zip(digests, self.lengths, strict=True)]
+        return index.encode(self.content, self.blobs, self.chunks, packs, algorithm=self.algorithm)
+
+
+def assemble(
+    lock: Lock, store: Store, signers: Sequence[Signer], out: Path, *, folder: bool, reporter: Reporter
+) -> Built:
+    """Write the bundle of `lock`, whose files are all in the store, to `out`.
+
+    Errors: `ManifestError`, `CorruptStoreError` (run again: what is missing is fetched), `DiskFullError`,
+    `StorageError`.
+    """
+    planned = plan(describe(lock, store, reporter), store)
+    name = f"write {out.name}"
+    reporter.started(name, sum(planned.lengths))
+    try:
+        with _folder_target(out) if folder else _tar_target(out, planned) as target:
+            digests = [_write_pack(target, chunks, store, name, reporter) for chunks in planned.packs]
+            front = _front(planned, planned.index(digests), signers)
+            target.finish(front)
+    finally:
+        reporter.finished(name)
+    store.record_index(Digest.of(content.encode(planned.content)), front.index)
+    return _built(out, planned, front, signers)
+
+
+def plan(carried: Content, store: Store) -> Plan:
+    """Lay out blobs, chunks and packs. A pack begins with each package, and where one would grow beyond its limit."""
+    layout = _Layout(store)
+    for item in carried.items:
+        for package in item.packages:
+            layout.begin_pack()
+            for file in package.files:
+                layout.add(file.digest)
+    return Plan(
+        carried,
+        store.algorithm,
+        tuple(layout.blobs.values()),
+        tuple(layout.chunks),
+        tuple(tuple(pack) for pack in layout.packs),
+        tuple(layout.lengths),
+    )
+
+
+class _Layout:
+    """Where each chunk goes, decided in the order of the content."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._placed: dict[bytes, Chunk] = {}
+        self._begin = True
+        self.blobs: dict[Digest, Blob] = {}
+        self.chunks: list[Chunk] = []
+        self.packs: list[list[RecipeChunk]] = []
+        self.lengths: list[int] = []
+
+    def begin_pack(self) -> None:
+        """The next new chunk begins a pack."""
+        self._begin = True
+
+    def add(self, digest: Digest) -> None:
+        """Place a blob, at its first mention."""
+        if digest in self.blobs:
+            return
+        recipe = self._store.get(digest)
+        self.blobs[digest] = Blob(
+            digest, recipe.md5, recipe.git_sha1, recipe.size, len(self.chunks), len(recipe.chunks)
+        )
+        for chunk in recipe.chunks:
+            if chunk.digest not in self._placed:
+                self._placed[chunk.digest] = self._place(chunk)
+            self.chunks.append(self._placed[chunk.digest])
+
+    def _place(self, chunk: RecipeChunk) -> Chunk:
+        head = self._store.head(chunk)
+        if self._begin or self.lengths[-1] + head.encoded_length > MAXIMUM_PACK:
+            self.packs.append([])
+            self.lengths.append(0)
+            self._begin = False
+        offset = self.lengths[-1]
+        self.packs[-1].append(chunk)
+        self.lengths[-1] += head.encoded_length
+        return Chunk(
+            chunk.digest,
+            head.digest,
+            chunk.length,
+            head.encoded_length,
+            len(self.packs) - 1,
+            offset,
+            head.codec,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Front:
+    """Members 1 to 7."""
+
+    wrapper: Wrapper
+    envelope: bytes
+    attachments: bytes
+    index: bytes
+
+    def members(self) -> Iterator[tuple[str, bytes]]:
+        """Name and content, in order."""
+        yield from self.wrapper.written()
+        yield self.wrapper.envelope.name, self.envelope
+        yield self.wrapper.attachments.name, self.attachments
+        yield self.wrapper.index.name, self.index
+
+
+def _front(planned: Plan, index_bytes: bytes, signers: Sequence[Signer]) -> Front:
+    carried = planned.content
+    decoded = index.decode(index_bytes)
+    payload = statement.encode(Statement.of(decoded))
+    envelope_slot = envelope.encode(
+        payload, [Signature(signer.key.id, signer.sign(signed_bytes(payload))) for signer in signers]
+    )
+    slot = attachments.encode(_model_signatures(carried, signers), attachments.slot_size(carried))
+    packs = tuple(Part(pack.digest, pack.length) for pack in decoded.packs)
+    parts = (Part.of(envelope_slot), Part.of(slot), Part.of(index_bytes))
+    return Front(Wrapper(f"{carried.line}-{carried.sequence}", *parts, packs), envelope_slot, slot, index_bytes)
+
+
+def _model_signatures(carried: Content, signers: Sequence[Signer]) -> Iterator[ModelSignature]:
+    """One for each package, by the first key that OpenSSF Model Signing can use."""
+    signer = next((signer for signer in signers if signer.key.is_elliptic), None)
+    if signer is None:
+        return
+    for number, item in enumerate(carried.items):
+        for place, package in enumerate(item.packages):
+            message = signed_bytes(model_signature.payload(item, package))
+            yield ModelSignature(number, place, signer.key.id, signer.sign(message))
+
+
+class _Target(Protocol):
+    """Where packs go, and then the front."""
+
+    def begin(self) -> BinaryIO:
+        """A stream for the next pack."""
+
+    def end(self, digest: Digest, length: int) -> None:
+        """The pack is written, and has this digest."""
+
+    def finish(self, front: Front) -> None:
+        """Everything is known now."""
+
+
+def _write_pack(target: _Target, chunks: Sequence[RecipeChunk], store: Store, name: str, reporter: Reporter) -> Digest:
+    hash_ = hashlib.sha256()
+    length = 0
+    stream = target.begin()
+    for chunk in chunks:
+        _, encoded = store.chunk(chunk)
+        stream.write(encoded)
+        hash_.update(encoded)
+        length += len(encoded)
+        reporter.advanced(name, len(encoded))
+    digest = Digest(hash_.digest())
+    target.end(digest, length)
+    return digest
+
+
+@contextmanager
+def _tar_target(out: Path, planned: Plan) -> Iterator["_Tar"]:
+    if out.is_dir():
+        raise StorageError(f"{out} is a folder", hint="name a file, or use --form folder")
+    with translated(out):
+        sweep(out.parent, out.name)
+        with publishing(out, mode=0o644) as stream:
+            yield _Tar(stream, _front_length(planned))
+
+
+class _Tar:
+    def __init__(self, stream: BinaryIO, front: int) -> None:
+        self._stream = stream
+        self._reserved = front
+        self._place = front
+        stream.seek(front)
+
+    def begin(self) -> BinaryIO:
+        self._stream.write(bytes(BLOCK))
+        return self._stream
+
+    def end(self, digest: Digest, length: int) -> None:
+        stream = self._stream
+        stream.write(bytes(wrapper.padding(length)))
+        stream.seek(self._place)
+        stream.write(wrapper.tar_header(Part(digest, length).name, length))
+        self._place += BLOCK + length + wrapper.padding(length)
+        stream.seek(self._place)
+
+    def finish(self, front: Front) -> None:
+        self._stream.write(END)
+        self._stream.seek(0)
+        for name, member in front.members():
+            self._stream.write(wrapper.tar_header(name, len(member)) + member + bytes(wrapper.padding(len(member))))
+        if self._stream.tell() != self._reserved:
+            raise AssertionError("the front is not as long as was planned")
+
+
+def _front_length(planned: Plan) -> int:
+    """Bytes of members 1 to 7 in a tar: known from the numbers of rows alone, so any digests do."""
+    digests = [Digest(number.to_bytes(32, "big")) for number in range(len(planned.packs))]
+    front = _front(planned, planned.index(digests), ())
+    return sum(BLOCK + len(member) + wrapper.padding(len(member)) for _, member in front.members())
+
+
+@contextmanager
+def _folder_target(out: Path) -> Iterator["_Folder"]:
+    """A folder beside `out`, which takes its place at the end."""
+    fresh, old = (out.with_name(f".{out.name}.{state}") for state in ("partial", "replaced"))
+    if out.exists() and not (out / wrapper.LAYOUT_NAME).is_file():
+        raise StorageError(f"{out} exists and is not a bundle", hint="name another place, or remove it")
+    with translated(out):
+        if old.exists() and not out.exists():  # killed between the two renames below
+            old.rename(out)
+        shutil.rmtree(fresh, ignore_errors=True)
+        try:
+            yield _Folder(fresh)
+            if out.exists():
+                shutil.rmtree(old, ignore_errors=True)
+                out.rename(old)
+            fresh.rename(out)
+            sync_folder(out.parent)
+            shutil.rmtree(old, ignore_errors=True)
+        finally:
+            shutil.rmtree(fresh, ignore_errors=True)
+            if old.exists() and not out.exists():
+                old.rename(out)
+
+
+class _Folder:
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._blobs = path / "blobs" / "sha256"
+        self._blobs.mkdir(parents=True)
+        self._current: BinaryIO | None = None
+
+    def begin(self) -> BinaryIO:
+        self._current = (self._blobs / "pack.partial").open("wb")
+        return self._current
+
+    def end(self, digest: Digest, length: int) -> None:
+        if self._current is not None:
+            self._current.flush()
+            os.fsync(self._current.fileno())
+            self._current.close()
+        (self._blobs / "pack.partial").rename(self._path / Part(digest, length).name)
+
+    def finish(self, front: Front) -> None:
+        for name, member in front.members():
+            publish(self._path / name, member, mode=0o644)
+        for folder in (self._blobs, self._blobs.parent, self._path):
+            sync_folder(folder)
+
+
+def _built(out: Path, planned: Plan, front: Front, signers: Sequence[Signer]) -> Built:
+    carried = planned.content
+    files = list(carried.files())
+    return Built(
+        path=out,
+        line=carried.line,
+        sequence=carried.sequence,
+        content=Digest.of(content.encode(carried)),
+        index=Digest.of(front.index),
+        models=len(carried.items),
+        files=len(files),
+        raw=sum(file.size for file in files),
+        carried=sum(planned.lengths),
+        size=sum(size for _, size in front.wrapper.members()),
+        key_ids=tuple(sorted(signer.key.id for signer in signers)),
+    )

@@ -1,0 +1,203 @@
+"""From a lock to the content of a bundle: what its files say of themselves, and the layouts that this allows.
+
+Owns what is derived: opset and batch of ONNX graphs, the class list and input configuration that clients ask for where
+the author gave none. All of it is a function of the locked bytes and of this program's version.
+"""
+
+import ast
+import mmap
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import PurePosixPath
+from typing import Final
+
+import msgspec
+
+from bundler import encode, onnx
+from bundler.onnx import OnnxFile
+from manifests import canonical, content
+from manifests.content import Content, File, Model, Package
+from manifests.digest import Digest
+from manifests.errors import ManifestError
+from manifests.lock import Lock, LockedFile, LockedModel, LockedPackage
+from manifests.naming import is_handle, is_repository
+from manifests.progress import Reporter
+from manifests.store import Store
+
+DERIVED: Final = "derived"
+"""The source of a file that this module made."""
+_WEIGHTS: Final = "weights.onnx"
+_CLASSES: Final = "class_names.txt"
+_CONFIGURATION: Final = "inference_config.json"
+_BOX_TASKS: Final = ("object-detection", "instance-segmentation", "keypoint-detection")
+_CLASSIFIER_TASKS: Final = ("classification", "multi-label-classification")
+_YOLO: Final = {"yolov5": False, "yolov7": False, "yolov8": False, "yolov9": False, "yolov10": True, "yolov11": False,
+                "yolov12": False, "yolo26": True}  # fmt: skip
+"""Architectures whose input configuration is known from their exporter, and whether their graphs end in NMS."""
+
+
+def describe(lock: Lock, store: Store, reporter: Reporter) -> Content:
+    """The content of the bundle that `lock` asks for; every blob of it is in the store.
+
+    Errors: `ManifestError` for a layout that a model cannot have, `FormatError` for a file that is not what it is
+    called, `CorruptStoreError`.
+    """
+    models = (_model(model, store, reporter) for model in lock.models)
+    return Content(line=lock.line, sequence=lock.sequence, items=tuple(sorted(models, key=lambda model: model.id)))
+
+
+def _model(locked: LockedModel, store: Store, reporter: Reporter) -> Model:
+    ordered = sorted(locked.packages, key=lambda package: not package.default)
+    packages = tuple(_package(locked, package, store, first=number == 0) for number, package in enumerate(ordered))
+    model = Model(
+        kind=content.MODEL,
+        id=locked.id,
+        task=locked.task,
+        commit=locked.commit or content.commit(packages[0]),
+        packages=packages,
+        aliases=tuple(sorted(locked.aliases)),
+        architecture=locked.architecture,
+        licenses=locked.licenses,
+    )
+    return msgspec.structs.replace(model, layouts=_layouts(model, locked.layouts, reporter))
+
+
+def _package(model: LockedModel, locked: LockedPackage, store: Store, *, first: bool) -> Package:
+    files = [_file(file) for file in locked.files]
+    graph = _graph(locked, store)
+    if graph is not None:
+        files += _derived(model, {file.path for file in files}, graph, store)
+    return Package(
+        id=locked.id,
+        files=tuple(sorted(files, key=lambda file: file.path)),
+        default=first,
+        backend=locked.backend,
+        quantization=locked.quantization,
+        opset=graph.opset if graph else None,
+        static_batch=graph.static_batch if graph else None,
+    )
+
+
+def _file(locked: LockedFile) -> File:
+    return File(path=locked.path, blob=str(locked.digest), size=locked.size, source=locked.source, lfs=locked.lfs)
+
+
+def _graph(package: LockedPackage, store: Store) -> OnnxFile | None:
+    """What the package's one graph says of itself; None if it has none, or several."""
+    graphs = [file for file in package.files if PurePosixPath(file.path).suffix == ".onnx"]
+    named = [file for file in graphs if file.path == _WEIGHTS] or graphs
+    if package.backend != "onnx" or len(named) != 1:
+        return None
+    with _mapped(store, named[0].digest) as view:
+        return onnx.read(view, subject=named[0].source)
+
+
+@contextmanager
+def _mapped(store: Store, digest: Digest) -> Iterator[memoryview]:
+    """A blob as one piece of memory that the kernel may drop again, whatever its size."""
+    with tempfile.TemporaryFile() as stream:
+        for piece in store.read(digest):
+            stream.write(piece)
+        stream.flush()
+        if not stream.tell():
+            yield memoryview(b"")
+            return
+        yield memoryview(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ))
+
+
+def _derived(model: LockedModel, present: set[str], graph: OnnxFile, store: Store) -> Iterator[File]:
+    """The class list and the input configuration, where the author gave none and the graph's exporter left them."""
+    makers: dict[str, Callable[[], bytes | None]] = {
+        _CLASSES: lambda: _class_names(graph),
+        _CONFIGURATION: lambda: _configuration(model, graph),
+    }
+    if model.task not in _BOX_TASKS or model.architecture not in _YOLO:
+        return
+    for path, make in makers.items():
+        made = None if path in present else make()
+        if made is not None:
+            recipe = encode.add(store, BytesIO(made), size=len(made), subject=f"{model.id} {path}")
+            yield File(path=path, blob=str(recipe.digest), size=recipe.size, source=DERIVED, lfs=False)
+
+
+def _class_names(graph: OnnxFile) -> bytes | None:
+    """One name a line. The exporter writes a Python dict: it is parsed as a literal, never evaluated."""
+    try:
+        names = ast.literal_eval(graph.metadata.get("names", ""))
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return None
+    if not isinstance(names, dict) or sorted(names) != list(range(len(names))):
+        return None
+    lines = [str(names[number]).strip() for number in range(len(names))]
+    return "".join(f"{line}\n" for line in lines).encode() if lines and all(lines) else None
+
+
+def _configuration(model: LockedModel, graph: OnnxFile) -> bytes | None:
+    size = _input_size(graph)
+    if size is None:
+        return None
+    fixed = bool(graph.inputs[0].shape[2] and graph.inputs[0].shape[3])
+    batch = graph.static_batch
+    return canonical.encode_for_people(
+        {
+            "network_input": {
+                "training_input_size": {"height": size[0], "width": size[1]},
+                "dynamic_spatial_size_supported": not fixed,
+                "color_mode": "rgb",
+                "resize_mode": "letterbox",
+                "padding_value": 114,
+                "input_channels": 3,
+                "scaling_factor": 255,
+            },
+            "forward_pass": {"static_batch_size": batch} if batch else {"max_dynamic_batch_size": 8},
+            "post_processing": {"type": "nms", "fused": _YOLO[model.architecture or ""]},
+        }
+    )
+
+
+def _input_size(graph: OnnxFile) -> tuple[int, int] | None:
+    """Height and width: those of the graph, else those that the exporter noted."""
+    shape = graph.inputs[0].shape if graph.inputs else ()
+    if len(shape) != 4 or shape[1] not in {3, None}:
+        return None
+    try:
+        noted = ast.literal_eval(graph.metadata.get("imgsz", "[640, 640]"))
+        height, width = (int(length) for length in noted)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return None
+    return shape[2] or height, shape[3] or width
+
+
+def _layouts(model: Model, asked: tuple[str, ...] | None, reporter: Reporter) -> tuple[str, ...]:
+    """`directory` always; the others if asked for, or by default where the id, task and files allow them."""
+    objections = {"directory": "", "huggingface": _no_hub(model), "inference": _no_inference(model)}
+    for layout in asked or ():
+        if objections[layout]:
+            raise ManifestError(f"model {model.id!r} cannot have the layout {layout!r}: {objections[layout]}")
+    wanted = {"directory", *(asked if asked is not None else objections)}
+    if asked is None and model.task in _BOX_TASKS + _CLASSIFIER_TASKS and objections["inference"]:
+        reporter.note(f"{model.id}: no `inference` layout: {objections['inference']}")
+    return tuple(sorted(layout for layout in wanted if not objections[layout]))
+
+
+def _no_hub(model: Model) -> str:
+    return "" if is_repository(model.id) else "its id is not one of a repository, as org/name"
+
+
+def _no_inference(model: Model) -> str:
+    if model.task not in _BOX_TASKS + _CLASSIFIER_TASKS or not model.architecture:
+        return "it needs a vision task and an architecture"
+    for package in model.packages:
+        paths = {file.path for file in package.files}
+        if package.backend != "onnx" or package.opset is None:
+            return f"package {package.id} is not an ONNX package with one graph"
+        needed = {_WEIGHTS, _CLASSES, _CONFIGURATION}
+        if model.task == "keypoint-detection":
+            needed.add("keypoints_metadata.json")
+        if missing := sorted(needed - paths):
+            return f"package {package.id} has no {missing[0]}"
+        if strange := [path for path in sorted(paths) if not is_handle(path)]:
+            return f"the client cannot take a file called {strange[0]!r}"
+    return ""
