@@ -1,0 +1,176 @@
+"""Generations: complete, self-contained trees of names, built beside the active one and activated by one rename.
+
+* A generation is a function of its lines: the active one with one line replaced. Same lines, same bytes.
+* A generation folder exists under its number only when all of it is on the disk.
+* Large files are hard links to blobs; small and generated ones are copies, because a client may rewrite them in place.
+"""
+
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from manifests import canonical
+from manifests.errors import CorruptStoreError, NamingError, NotARootError
+from manifests.naming import check_ids
+from manifests.paths import fold
+from manifests.publish import publish, sync_folder, translated
+from runtime import lines
+from runtime.catalogue import Catalogue, InstalledModel, InstalledPackage
+from runtime.layouts import directory, huggingface, inference
+from runtime.layouts.base import Entry, Generated, Layout, Linked, Pointer
+from runtime.lines import Line
+from runtime.links import Placer
+from runtime.root import Root
+
+FORMAT: Final = 1
+SMALL: Final = 128 << 10
+"""Bytes up to which a file is copied into each generation."""
+_LAYOUTS: Final[Mapping[str, Layout]] = {
+    directory.NAME: directory.entries,
+    huggingface.NAME: huggingface.entries,
+    inference.NAME: inference.entries,
+}
+
+
+def read(root: Root, number: int) -> dict[str, Line]:
+    """The lines of a generation, by name. Errors: `CorruptStoreError`."""
+    folder = root.generation(number) / "lines"
+    with translated(folder):
+        files = sorted(folder.glob("*.json"))
+        found = [lines.decode(path.read_bytes(), subject=str(path)) for path in files]
+    return {line.content.line: line for line in found}
+
+
+def active(root: Root) -> dict[str, Line]:
+    """The lines of the active generation; none before the first install."""
+    number = root.current()
+    return {} if number is None else read(root, number)
+
+
+def find(root: Root, wanted: Mapping[str, Line]) -> int | None:
+    """The newest generation that is made of exactly these lines, if one is still here."""
+    for number in reversed(root.numbers()):
+        with suppress(CorruptStoreError):
+            if read(root, number) == dict(wanted):
+                return number
+    return None
+
+
+def check_union(wanted: Mapping[str, Line]) -> None:
+    """`NamingError`, naming both lines, if an id or alias of one clashes with one of another."""
+    owners: dict[str, str] = {}
+    for name, line in wanted.items():
+        for item in line.content.items:
+            for called in (item.id, *item.aliases):
+                other = owners.setdefault(fold(called), name)
+                if other != name:
+                    raise NamingError(
+                        f"{called!r} is in the bundle line {other!r}, and in {name!r} too",
+                        hint=f"`bundle remove` one of them, or rename it in the manifest of {name!r}",
+                    )
+    check_ids(called for line in wanted.values() for item in line.content.items for called in (item.id, *item.aliases))
+
+
+def build(root: Root, wanted: Mapping[str, Line], placer: Placer) -> int:
+    """Build the generation of these lines, and return its number. It is on the disk, and not active.
+
+    Every blob must be in the root. Errors: `StorageError`, `DiskFullError`.
+    """
+    number = max(root.numbers(), default=0) + 1
+    fresh = root.generations / f".{number}.partial"
+    with translated(fresh):
+        shutil.rmtree(fresh, ignore_errors=True)
+        try:
+            fresh.mkdir(parents=True)
+            for entry in entries(wanted):
+                _carry_out(root, fresh, entry, placer)
+            _sync_tree(fresh)
+            fresh.rename(root.generation(number))
+        except BaseException:
+            shutil.rmtree(fresh, ignore_errors=True)
+            raise
+    sync_folder(root.generations)
+    return number
+
+
+def entries(wanted: Mapping[str, Line]) -> Iterator[Entry]:
+    """Every name in the generation of these lines."""
+    summary = {
+        "format": FORMAT,
+        "lines": [
+            {"line": name, "sequence": line.content.sequence, "content": line.content_digest}
+            for name, line in sorted(wanted.items())
+        ],
+    }
+    yield Generated("generation.json", canonical.encode_for_people(summary))
+    for name, line in sorted(wanted.items()):
+        yield Generated(f"lines/{name}.json", lines.encode(line))
+        for model in line.content.items:
+            for layout in model.layouts:
+                yield from _LAYOUTS[layout](model, line)
+
+
+def open_catalogue(path: Path) -> Catalogue:
+    """The models that are installed in the root at `path`.
+
+    Errors: `NotARootError` if there is none, or nothing in it; `CorruptStoreError`.
+    """
+    root = Root.open(path)
+    number = root.current()
+    if number is None:
+        raise NotARootError(f"nothing is installed in {path}", hint="`bundle install BUNDLE` first")
+    installed = read(root, number)
+    models = (
+        _installed(root.generation(number), name, line, place)
+        for name, line in sorted(installed.items())
+        for place in range(len(line.content.items))
+    )
+    return Catalogue(number, tuple(models))
+
+
+def _installed(generation: Path, name: str, line: Line, place: int) -> InstalledModel:
+    model = line.content.items[place]
+    packages = tuple(
+        InstalledPackage(
+            id=package.id,
+            backend=package.backend,
+            quantization=package.quantization,
+            opset=package.opset,
+            static_batch=package.static_batch,
+            directory=generation / directory.folder(model, package),
+            files=tuple(file.path for file in package.files),
+            default=package.default,
+        )
+        for package in model.packages
+    )
+    return InstalledModel(model.id, model.aliases, model.task, model.architecture, name, packages)
+
+
+def _carry_out(root: Root, folder: Path, entry: Entry, placer: Placer) -> None:
+    if isinstance(entry, Generated):
+        publish(folder / entry.path, entry.content, mode=0o644)
+    elif isinstance(entry, Pointer):
+        link = folder / entry.path
+        link.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            link.symlink_to(entry.target)
+        except (NotImplementedError, PermissionError):
+            _carry_out(root, folder, entry.instead, placer)
+    else:
+        _place(root.blob(entry.digest), folder / entry.path, entry, placer)
+
+
+def _place(source: Path, target: Path, entry: Linked, placer: Placer) -> None:
+    if entry.size > SMALL:
+        placer.link(source, target)
+    else:
+        placer.copy(source, target)
+
+
+def _sync_tree(folder: Path) -> None:
+    """Files are synced as they are written; here their names."""
+    for path, _, _ in os.walk(folder, topdown=False):
+        sync_folder(Path(path))

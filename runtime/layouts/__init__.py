@@ -1,0 +1,1 @@
+"""One file a client family: which names lead to which blobs."""

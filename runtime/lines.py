@@ -1,0 +1,80 @@
+"""An installed line: what a generation must know of one bundle to build its trees, kept inside the generation.
+
+* A function of the verified bundle alone. With it a generation can be built anew without the medium.
+"""
+
+from typing import Final
+
+from manifests import canonical, content
+from manifests.bundle import VerifiedBundle
+from manifests.content import Content, Model, Package
+from manifests.digest import Digest
+from manifests.errors import CorruptStoreError, FormatError
+from manifests.manifest import Struct
+
+FORMAT: Final = 1
+MAXIMUM_SIZE: Final = 512 << 20
+
+
+class Hashes(Struct, frozen=True):
+    """The other names that clients give a blob: hex of MD5, and of SHA-1 as git takes it."""
+
+    md5: str
+    git_sha1: str
+
+
+class Line(Struct, frozen=True, omit_defaults=False):
+    """One bundle line as it was installed. `signatures` maps `<model id> <package id>` to a signature file."""
+
+    format: int
+    content_digest: str
+    content: Content
+    hashes: dict[str, Hashes]
+    signatures: dict[str, str]
+    signers: tuple[str, ...]
+
+    @property
+    def digest(self) -> Digest:
+        """The content digest of the bundle."""
+        return Digest.parse(self.content_digest)
+
+
+def of(bundle: VerifiedBundle) -> Line:
+    """What a generation must know of `bundle`."""
+    carried = bundle.index.content
+    signatures = {}
+    for model in carried.items:
+        for package in model.packages:
+            if (signature := bundle.model_signature(model, package)) is not None:
+                signatures[signature_key(model, package)] = signature.decode()
+    return Line(
+        format=FORMAT,
+        content_digest=str(bundle.index.content_digest),
+        content=carried,
+        hashes={
+            str(blob.digest): Hashes(md5=blob.md5.hex(), git_sha1=blob.git_sha1.hex()) for blob in bundle.index.blobs
+        },
+        signatures=signatures,
+        signers=tuple(sorted(key.id for key in bundle.signers)),
+    )
+
+
+def signature_key(model: Model, package: Package) -> str:
+    """The key under which a package's model signature is kept."""
+    return f"{model.id} {package.id}"
+
+
+def encode(line: Line) -> bytes:
+    """The file."""
+    return canonical.encode(line)
+
+
+def decode(text: bytes, *, subject: str) -> Line:
+    """The line in `text`; `CorruptStoreError`, because it lies on the site's own disk."""
+    try:
+        line = canonical.decode_as(text, Line, limit=MAXIMUM_SIZE, subject=subject)
+        if line.format != FORMAT or content.decode(content.encode(line.content)) != line.content:
+            raise FormatError(f"{subject}: not a line of format {FORMAT}")
+    except FormatError as error:
+        raise CorruptStoreError(error.message, hint="install the bundle again") from error
+    return line

@@ -1,0 +1,107 @@
+"""A root: the folder in which a site keeps what is installed, and the places in it.
+
+    root.json · blobs/sha256/<ab>/<hex> · recipes/<ab>/<hex> · generations/<n>/ · current · ledger/ · trust/ · state/
+
+* `current` is the one pointer of truth: a symbolic link, or where there are none a file with the same text.
+"""
+
+import re
+from pathlib import Path
+from typing import Final
+
+from manifests import canonical
+from manifests.digest import Digest
+from manifests.errors import CorruptStoreError, NotARootError, UnsupportedFormatError
+from manifests.locks import FileLock
+from manifests.publish import publish, sync_folder, translated
+from runtime.settings import MARKER
+
+FORMAT: Final = 1
+_CURRENT: Final = re.compile(r"generations/([1-9][0-9]{0,8})")
+
+
+class Root:
+    """The places of a root. Making one of these touches nothing."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.trust = path / "trust"
+        self.ledger = path / "ledger"
+        self.generations = path / "generations"
+        self.state = path / "state"
+        self.quarantine = path / "state" / "quarantine"
+        self._current = path / "current"
+
+    @classmethod
+    def open(cls, path: Path) -> "Root":
+        """The root at `path`. Errors: `NotARootError`, `UnsupportedFormatError`."""
+        marker = path / MARKER
+        if not marker.is_file():
+            raise NotARootError(
+                f"{path} is not a root", hint="`bundle trust init --key KEY.pub.pem` makes one; --root names another"
+            )
+        with translated(marker), marker.open("rb") as stream:
+            described = canonical.decode(stream.read(4097), limit=4096, subject=str(marker))
+        if described != {"format": FORMAT}:
+            raise UnsupportedFormatError(f"{path}: a root of another format; this program knows {FORMAT}")
+        return cls(path)
+
+    @classmethod
+    def create(cls, path: Path) -> "Root":
+        """The root at `path`, made if there is none."""
+        if not (path / MARKER).exists():
+            publish(path / MARKER, canonical.encode({"format": FORMAT}))
+        return cls.open(path)
+
+    def blob(self, digest: Digest) -> Path:
+        """Where the raw bytes of a blob lie."""
+        return self.path / "blobs" / "sha256" / digest.hex[:2] / digest.hex
+
+    def recipe(self, digest: Digest) -> Path:
+        """Where the recipe of a blob lies."""
+        return self.path / "recipes" / digest.hex[:2] / digest.hex
+
+    def lock(self) -> FileLock:
+        """The lock that one writer at a time holds; `BusyError` for the second."""
+        with translated(self.state):
+            self.state.mkdir(parents=True, exist_ok=True)
+        return FileLock(
+            self.state / "lock", exclusive=True, busy=f"another command is changing {self.path} at this moment"
+        )
+
+    def generation(self, number: int) -> Path:
+        """The folder of a generation."""
+        return self.generations / str(number)
+
+    def numbers(self) -> list[int]:
+        """The generations that are here, in order."""
+        if not self.generations.is_dir():
+            return []
+        return sorted(int(entry.name) for entry in self.generations.iterdir() if entry.name.isdigit())
+
+    def current(self) -> int | None:
+        """The active generation; None before the first install. Errors: `CorruptStoreError`."""
+        try:
+            text = str(self._current.readlink()) if self._current.is_symlink() else self._current.read_text()
+        except FileNotFoundError:
+            return None
+        found = _CURRENT.fullmatch(text.replace("\\", "/"))
+        if found is None or not self.generation(int(found[1])).is_dir():
+            raise CorruptStoreError(
+                f"{self._current} points to {text!r}, which is not a generation", hint="install the bundle again"
+            )
+        return int(found[1])
+
+    def activate(self, number: int) -> None:
+        """Make a generation the active one, by one rename."""
+        target = f"generations/{number}"
+        fresh = self.path / ".current.partial"
+        with translated(self._current):
+            fresh.unlink(missing_ok=True)
+            try:
+                fresh.symlink_to(target)
+            except (NotImplementedError, PermissionError):
+                publish(self._current, target.encode())
+                return
+            fresh.replace(self._current)
+        sync_folder(self.path)

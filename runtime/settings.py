@@ -1,0 +1,57 @@
+"""Settings of the site: the only reader of the environment on this side.
+
+* An argument wins over `BUNDLE_HOME`, that over `INFERENCE_HOME` and `MODEL_CACHE_DIR` if they point into one of our
+  roots, and that over the default.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+MARKER: Final = "root.json"
+_CLIENT_VARIABLES: Final = ("INFERENCE_HOME", "MODEL_CACHE_DIR")
+_DEFAULT_MODELS: Final = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the environment says."""
+
+    root: Path
+    maximum_active_models: int
+    execution_providers: tuple[str, ...] | None
+
+    @classmethod
+    def read(cls, environ: Mapping[str, str] | None = None) -> "Settings":
+        """The settings in `environ`, by default that of this process."""
+        variables = os.environ if environ is None else environ
+        count = variables.get("MAX_ACTIVE_MODELS", "")
+        providers = [name.strip(" []'\"") for name in variables.get("ONNXRUNTIME_EXECUTION_PROVIDERS", "").split(",")]
+        return cls(
+            root=_root(variables),
+            maximum_active_models=int(count) if count.isdigit() and int(count) else _DEFAULT_MODELS,
+            execution_providers=tuple(name for name in providers if name) or None,
+        )
+
+
+def locate_root(given: Path | None = None, environ: Mapping[str, str] | None = None) -> Path:
+    """The root to use: `given`, or what the environment says."""
+    return given.expanduser().absolute() if given is not None else Settings.read(environ).root
+
+
+def enclosing_root(path: Path) -> Path | None:
+    """The root that `path` lies in, found by searching upward for its marker."""
+    resolved = path.expanduser().resolve()
+    return next((folder for folder in (resolved, *resolved.parents) if (folder / MARKER).is_file()), None)
+
+
+def _root(variables: Mapping[str, str]) -> Path:
+    if home := variables.get("BUNDLE_HOME"):
+        return Path(home).expanduser().absolute()
+    for name in _CLIENT_VARIABLES:
+        if (value := variables.get(name)) and (found := enclosing_root(Path(value))):
+            return found
+    data = variables.get("XDG_DATA_HOME") or str(Path(variables.get("HOME", "~")).expanduser() / ".local" / "share")
+    return Path(data) / "bundle"

@@ -1,0 +1,79 @@
+"""The root of trust of a site: which keys may sign for it, how many must agree, which are revoked.
+
+* It is made once, by hand, from fingerprints that were compared out of band; it is never taken from a bundle unasked.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+from manifests import canonical
+from manifests.errors import NoRootOfTrustError, TrustError
+from manifests.keyring import Key, Keyring
+from manifests.manifest import Struct
+from manifests.publish import publish, translated
+from runtime.root import Root
+
+FORMAT: Final = 1
+_LIMIT: Final = 4 << 20
+_HOW: Final = "bundle trust init --key KEY.pub.pem"
+
+
+class _TrustedKey(Struct, frozen=True):
+    id: str
+    name: str
+    pem: str
+
+
+class _RootOfTrust(Struct, frozen=True, omit_defaults=False):
+    format: int
+    keys: tuple[_TrustedKey, ...]
+    revoked: tuple[str, ...]
+    threshold: int
+    version: int
+
+
+def initialise(root: Root, keys: Sequence[tuple[str, Key]], *, threshold: int) -> Keyring:
+    """Trust these (name, key) pairs, `threshold` of which must sign.
+
+    Errors: `TrustError` if the site has a root of trust already; `KeyFileError` if the threshold cannot be met.
+    """
+    path = root.trust / "root.json"
+    if path.exists():
+        raise TrustError(
+            f"{root.path} has a root of trust already",
+            hint="`bundle trust show` prints it; another site needs another --root",
+        )
+    keyring = Keyring.of([key for _, key in keys], threshold=threshold)
+    entries = {key.id: _TrustedKey(id=key.id, name=name, pem=key.pem.decode()) for name, key in keys}
+    document = _RootOfTrust(
+        format=FORMAT, keys=tuple(entries[key] for key in sorted(entries)), revoked=(), threshold=threshold, version=1
+    )
+    publish(path, canonical.encode(document))
+    return keyring
+
+
+def load(root: Root) -> Keyring:
+    """The keyring of the site. Errors: `NoRootOfTrustError` says how to make one."""
+    document = _read(root)
+    keys = [Key.parse(entry.pem.encode(), subject=f"trusted key {entry.name}") for entry in document.keys]
+    return Keyring.of(keys, threshold=document.threshold, revoked=document.revoked)
+
+
+def names(root: Root) -> dict[str, str]:
+    """The name that each trusted key was given, by key id."""
+    return {entry.id: entry.name for entry in _read(root).keys}
+
+
+def _read(root: Root) -> _RootOfTrust:
+    path = root.trust / "root.json"
+    try:
+        with path.open("rb") as stream:
+            text = stream.read(_LIMIT + 1)
+    except FileNotFoundError as error:
+        raise NoRootOfTrustError(
+            f"{root.path} has no root of trust: it does not know whom to trust", hint=_HOW
+        ) from error
+    except OSError as error:
+        with translated(path):
+            raise error from None
+    return canonical.decode_as(text, _RootOfTrust, limit=_LIMIT, subject=str(path))
