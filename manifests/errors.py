@@ -23,7 +23,8 @@ One tree. A family answers "what should I do next?"; the exit code stands on the
     │   ├── DiskFullError · BusyError · NotARootError · CorruptStoreError
     ├── ModelError             look at the model or the input
     │   ├── UnknownModelError · ModelLoadError · InvalidInputError · MissingExtraError
-    └── NetworkRefusedError    something tried to leave an offline process
+    ├── NetworkRefusedError    something tried to leave an offline process
+    └── ListenError            the server's address cannot be had
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -283,6 +284,13 @@ class NetworkRefusedError(BundleError):
 
     exit_code = 70
     meaning = "the guard refused something that tried to leave this machine"
+
+
+class ListenError(BundleError):
+    """The server cannot listen where it was told to."""
+
+    exit_code = 71
+    meaning = "the address or port cannot be listened on: choose another"
 
 
 def families(root: type[BundleError] = BundleError) -> Iterator[type[BundleError]]:

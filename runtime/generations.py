@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
+from threading import Lock
 from typing import Final
 
 from manifests import canonical
@@ -129,6 +130,22 @@ def open_catalogue(path: Path) -> Catalogue:
         for place in range(len(line.content.items))
     )
     return Catalogue(number, tuple(models))
+
+
+class CatalogueReader:
+    """The catalogue of a root, read anew only when another generation has become active. Thread-safe."""
+
+    def __init__(self, path: Path) -> None:
+        self._root = Root.open(path)
+        self._lock = Lock()
+        self._read: Catalogue | None = None
+
+    def __call__(self) -> Catalogue:
+        """What is installed now. Errors: those of `open_catalogue`."""
+        with self._lock:
+            if self._read is None or self._read.generation != self._root.current():
+                self._read = open_catalogue(self._root.path)
+            return self._read
 
 
 def _installed(generation: Path, name: str, line: Line, place: int) -> InstalledModel:

@@ -53,6 +53,7 @@ def install(path: Path, root: Root, *, allow_older: bool, now: datetime, reporte
     that another line has; `DiskFullError` before the first byte is written; `BusyError`; `StorageError`.
     """
     keyring = trust.load(root)
+    Root.open(root.path)
     with SealedBundle.open(path) as sealed:
         bundle = sealed.verify(keyring)
         with root.lock():
@@ -60,6 +61,7 @@ def install(path: Path, root: Root, *, allow_older: bool, now: datetime, reporte
 
 
 def _install(bundle: VerifiedBundle, root: Root, *, allow_older: bool, now: datetime, reporter: Reporter) -> Installed:
+    _sweep(root)
     line = lines.of(bundle)
     older_allowed = _check_sequence(root, line, allow_older=allow_older)
     present = generations.active(root)
@@ -111,7 +113,6 @@ def _check_sequence(root: Root, line: Line, *, allow_older: bool) -> bool:
 
 def _stage(bundle: VerifiedBundle, root: Root, reporter: Reporter) -> tuple[int, int]:
     """Bring every blob into the root. Returns bytes staged, and bytes that were here already."""
-    _sweep(root)
     missing = [blob for blob in bundle.index.blobs if not _is_present(bundle, root, blob)]
     needed = sum(blob.size for blob in missing)
     with translated(root.path):
@@ -179,14 +180,15 @@ def _digest(path: Path) -> Digest:
 
 def _sweep(root: Root) -> None:
     """Remove what a killed install left under temporary names."""
-    for folder in _shards(root):
+    for folder in _written_folders(root):
         sweep(folder)
     if root.generations.is_dir():
         for leftover in root.generations.glob(".*.partial"):
             shutil.rmtree(leftover, ignore_errors=True)
 
 
-def _shards(root: Root) -> Iterator[Path]:
+def _written_folders(root: Root) -> Iterator[Path]:
+    yield from (root.path, root.ledger)
     for kind in (root.path / "blobs" / "sha256", root.path / "recipes"):
         if kind.is_dir():
             yield from (folder for folder in kind.iterdir() if folder.is_dir())

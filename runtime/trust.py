@@ -4,11 +4,12 @@
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Final
 
 from manifests import canonical
-from manifests.errors import NoRootOfTrustError, TrustError
-from manifests.keyring import Key, Keyring
+from manifests.errors import KeyFileError, NoRootOfTrustError, TrustError
+from manifests.keyring import MAXIMUM_PEM, Key, Keyring
 from manifests.manifest import Struct
 from manifests.publish import publish, translated
 from runtime.root import Root
@@ -62,6 +63,15 @@ def load(root: Root) -> Keyring:
 def names(root: Root) -> dict[str, str]:
     """The name that each trusted key was given, by key id."""
     return {entry.id: entry.name for entry in _read(root).keys}
+
+
+def load_key(path: Path) -> Key:
+    """The public key in a file. Errors: `KeyFileError`."""
+    try:
+        with path.open("rb") as stream:
+            return Key.parse(stream.read(MAXIMUM_PEM), subject=str(path))
+    except OSError as error:
+        raise KeyFileError(f"{path}: {error.strerror}") from error
 
 
 def _read(root: Root) -> _RootOfTrust:
