@@ -66,9 +66,21 @@ class Plan:
         return index.encode(self.content, self.blobs, self.chunks, packs, algorithm=self.algorithm)
 
 
-def assemble(
-    lock: Lock, store: Store, signers: Sequence[Signer], out: Path, *, folder: bool, reporter: Reporter
-) -> Built:
+@dataclass(frozen=True, slots=True)
+class Signers:
+    """Who signs the statement, and who the models: None where no key of a kind that model signing takes is given."""
+
+    statement: tuple[Signer, ...]
+    models: Signer | None
+
+    @classmethod
+    def of(cls, *signers: Signer, models: Signer | None = None) -> "Signers":
+        """The statement by all `signers`; the models by `models`, else by the first of them that can."""
+        fit = (signer for signer in (models, *signers) if signer is not None and signer.key.is_elliptic)
+        return cls(signers, next(fit, None))
+
+
+def assemble(lock: Lock, store: Store, signers: Signers, out: Path, *, folder: bool, reporter: Reporter) -> Built:
     """Write the bundle of `lock`, whose files are all in the store, to `out`.
 
     Errors: `ManifestError`, `CorruptStoreError` (run again: what is missing is fetched), `DiskFullError`,
@@ -172,22 +184,21 @@ class Front:
         yield self.wrapper.index.name, self.index
 
 
-def _front(planned: Plan, index_bytes: bytes, signers: Sequence[Signer]) -> Front:
+def _front(planned: Plan, index_bytes: bytes, signers: Signers) -> Front:
     carried = planned.content
     decoded = index.decode(index_bytes)
     payload = statement.encode(Statement.of(decoded))
     envelope_slot = envelope.encode(
-        payload, [Signature(signer.key.id, signer.sign(signed_bytes(payload))) for signer in signers]
+        payload, [Signature(signer.key.id, signer.sign(signed_bytes(payload))) for signer in signers.statement]
     )
-    slot = attachments.encode(_model_signatures(carried, signers), attachments.slot_size(carried))
+    slot = attachments.encode(_model_signatures(carried, signers.models), attachments.slot_size(carried))
     packs = tuple(Part(pack.digest, pack.length) for pack in decoded.packs)
     parts = (Part.of(envelope_slot), Part.of(slot), Part.of(index_bytes))
     return Front(Wrapper(f"{carried.line}-{carried.sequence}", *parts, packs), envelope_slot, slot, index_bytes)
 
 
-def _model_signatures(carried: Content, signers: Sequence[Signer]) -> Iterator[ModelSignature]:
-    """One for each package, by the first key that OpenSSF Model Signing can use."""
-    signer = next((signer for signer in signers if signer.key.is_elliptic), None)
+def _model_signatures(carried: Content, signer: Signer | None) -> Iterator[ModelSignature]:
+    """One for each package."""
     if signer is None:
         return
     for number, item in enumerate(carried.items):
@@ -265,7 +276,7 @@ class _Tar:
 def _front_length(planned: Plan) -> int:
     """Bytes of members 1 to 7 in a tar: known from the numbers of rows alone, so any digests do."""
     digests = [Digest(number.to_bytes(32, "big")) for number in range(len(planned.packs))]
-    front = _front(planned, planned.index(digests), ())
+    front = _front(planned, planned.index(digests), Signers.of())
     return sum(BLOCK + len(member) + wrapper.padding(len(member)) for _, member in front.members())
 
 
@@ -318,7 +329,7 @@ class _Folder:
             sync_folder(folder)
 
 
-def _built(out: Path, planned: Plan, front: Front, signers: Sequence[Signer]) -> Built:
+def _built(out: Path, planned: Plan, front: Front, signers: Signers) -> Built:
     carried = planned.content
     files = list(carried.files())
     return Built(
@@ -332,5 +343,5 @@ def _built(out: Path, planned: Plan, front: Front, signers: Sequence[Signer]) ->
         raw=sum(file.size for file in files),
         carried=sum(planned.lengths),
         size=sum(size for _, size in front.wrapper.members()),
-        key_ids=tuple(sorted(signer.key.id for signer in signers)),
+        key_ids=tuple(sorted(signer.key.id for signer in signers.statement)),
     )

@@ -5,10 +5,8 @@ the author gave none. All of it is a function of the locked bytes and of this pr
 """
 
 import ast
-import mmap
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from io import BytesIO
 from pathlib import PurePosixPath
 from typing import Final
@@ -19,7 +17,6 @@ from bundler import encode, onnx
 from bundler.onnx import OnnxFile
 from manifests import canonical, content
 from manifests.content import Content, File, Model, Package
-from manifests.digest import Digest
 from manifests.errors import ManifestError
 from manifests.lock import Lock, LockedFile, LockedModel, LockedPackage
 from manifests.naming import is_handle, is_repository
@@ -90,21 +87,11 @@ def _graph(package: LockedPackage, store: Store) -> OnnxFile | None:
     named = [file for file in graphs if file.path == _WEIGHTS] or graphs
     if package.backend != "onnx" or len(named) != 1:
         return None
-    with _mapped(store, named[0].digest) as view:
-        return onnx.read(view, subject=named[0].source)
-
-
-@contextmanager
-def _mapped(store: Store, digest: Digest) -> Iterator[memoryview]:
-    """A blob as one piece of memory that the kernel may drop again, whatever its size."""
     with tempfile.TemporaryFile() as stream:
-        for piece in store.read(digest):
+        for piece in store.read(named[0].digest):
             stream.write(piece)
         stream.flush()
-        if not stream.tell():
-            yield memoryview(b"")
-            return
-        yield memoryview(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ))
+        return onnx.read_file(stream, subject=named[0].source)
 
 
 def _derived(model: LockedModel, present: set[str], graph: OnnxFile, store: Store) -> Iterator[File]:

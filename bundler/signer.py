@@ -4,6 +4,7 @@
 * A private key is written once, for its owner alone, and never leaves this module.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -45,8 +46,11 @@ class SoftwareSigner:
         return encode_dss_signature(r, min(s, P256_ORDER - s))
 
     @classmethod
-    def load(cls, path: Path, passphrase: bytes | None) -> "SoftwareSigner":
-        """The private key in `path`. Errors: `KeyFileError` says whether file, kind or passphrase is wrong."""
+    def load(cls, path: Path, passphrase: Callable[[], bytes]) -> "SoftwareSigner":
+        """The private key in `path`; `passphrase` is asked only for a key that is locked.
+
+        Errors: `KeyFileError` says whether file, kind or passphrase is wrong.
+        """
         try:
             pem = path.read_bytes()[:MAXIMUM_PEM]
         except OSError as error:
@@ -54,10 +58,7 @@ class SoftwareSigner:
         if b"PUBLIC KEY" in pem:
             raise KeyFileError(f"{path} is a public key", hint="signing wants the private one, KEY.pem")
         try:
-            private = serialization.load_pem_private_key(pem, passphrase)
-        except TypeError as error:
-            wanted = "is locked by a passphrase" if passphrase is None else "has no passphrase, and one was given"
-            raise KeyFileError(f"{path} {wanted}", hint="set or unset BUNDLE_KEY_PASSPHRASE") from error
+            private = serialization.load_pem_private_key(pem, passphrase() if b"ENCRYPTED" in pem else None)
         except (ValueError, UnsupportedAlgorithm) as error:
             raise KeyFileError(f"{path}: a wrong passphrase, or not a private key in PEM") from error
         if isinstance(private, ed25519.Ed25519PrivateKey):
@@ -88,11 +89,3 @@ def generate(path: Path, passphrase: bytes | None) -> Key:
         publish(path, pem, mode=PRIVATE)
         publish(public_path(path), key.pem, mode=READ_ONLY | 0o200)
     return key
-
-
-def load_public(path: Path) -> Key:
-    """The public key in `path`. Errors: `KeyFileError`."""
-    try:
-        return Key.parse(path.read_bytes()[:MAXIMUM_PEM], subject=str(path))
-    except OSError as error:
-        raise KeyFileError(f"{path}: {error.strerror}") from error

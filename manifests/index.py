@@ -268,11 +268,11 @@ def _transport(sections: dict[str, Any]) -> Digest:
 
 
 def _decode_head(raw: bytes) -> Head:
+    if raw[:8] == _MAGIC and (version := int.from_bytes(raw[8:12], "little")) != FORMAT:
+        raise UnsupportedFormatError(f"index format {version}; this program reads {FORMAT}")
     if len(raw) < _PRELUDE.size or raw[:8] != _MAGIC:
         raise FormatError("index: it does not begin as an index does")
-    _, version, zero, head_length, length, reserved = _PRELUDE.unpack_from(raw)
-    if version != FORMAT:
-        raise UnsupportedFormatError(f"index format {version}; this program reads {FORMAT}")
+    _, _, zero, head_length, length, reserved = _PRELUDE.unpack_from(raw)
     if zero or any(reserved) or length != len(raw) or head_length > min(_MAXIMUM_HEAD, length - _PRELUDE.size):
         raise FormatError("index: its lengths do not agree with its size")
     text = raw[_PRELUDE.size : _PRELUDE.size + head_length]
