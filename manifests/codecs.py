@@ -20,7 +20,7 @@ MAXIMUM_ENCODED: Final = MAXIMUM_RAW
 """Bytes of one encoded chunk: an encoding that does not shrink is not used."""
 MAXIMUM_WINDOW: Final = MAXIMUM_RAW
 """Bytes of history that a zstd frame may ask the decoder to keep."""
-LEVEL: Final = 3
+LEVEL: Final = 1
 
 
 class Codec(IntEnum):

@@ -17,24 +17,21 @@ else:
 class FileLock:
     """A lock on `path`, taken at once or refused with a `BusyError` that says `busy`."""
 
-    def __init__(self, path: Path, *, exclusive: bool, busy: str, mode: int = 0o644) -> None:
+    def __init__(self, path: Path, *, exclusive: bool, busy: str) -> None:
         self._path = path
         self._exclusive = exclusive
         self._busy = busy
-        self._mode = mode
         self._descriptor = -1
 
     def acquire(self) -> None:
         """Take the lock; `BusyError` when another process holds it the other way."""
         try:
-            self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), self._mode)
+            self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o644)
         except OSError as error:
             raise StorageError(f"{self._path}: {error.strerror}") from error
-        try:
-            _take(self._descriptor, exclusive=self._exclusive)
-        except OSError as error:
+        if not try_lock(self._descriptor, exclusive=self._exclusive):
             self.release()
-            raise BusyError(self._busy, hint="wait until it has finished, then run this again") from error
+            raise BusyError(self._busy, hint="wait until it has finished, then run this again")
 
     def release(self) -> None:
         """Give the lock back; closing the descriptor does it."""
@@ -52,8 +49,13 @@ class FileLock:
         self.release()
 
 
-def _take(descriptor: int, *, exclusive: bool) -> None:
-    if sys.platform == "win32":  # msvcrt knows only exclusive locks: a shared one excludes there as well
-        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-    else:
-        fcntl.flock(descriptor, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+def try_lock(descriptor: int, *, exclusive: bool) -> bool:
+    """Lock an open file until it is closed; False when another process holds it the other way."""
+    try:
+        if sys.platform == "win32":  # msvcrt knows only exclusive locks: a shared one excludes there as well
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        else:
+            fcntl.flock(descriptor, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True

@@ -7,6 +7,7 @@
 import os
 import re
 import stat
+import sys
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -104,13 +105,12 @@ class Tar:
 
     def _pread(self, offset: int, length: int) -> bytes:
         with translated(self._path):
-            content = os.pread(self._descriptor, length, offset)
-            while 0 < len(content) < length and (
-                more := os.pread(self._descriptor, length - len(content), offset + len(content))
-            ):
+            content = _read_at(self._descriptor, length, offset)
+            while len(content) < length:  # the kernel may give less than was asked for
+                more = _read_at(self._descriptor, length - len(content), offset + len(content))
+                if not more:
+                    raise self._truncated("before its end")
                 content += more
-        if len(content) != length:
-            raise self._truncated("before its end")
         return content
 
     def _truncated(self, where: str) -> DamagedError:
@@ -189,3 +189,11 @@ class Folder:
             f"{self._path}: {name!r} does not belong to the bundle",
             hint="take it out: the folder form holds the bundle's own files and nothing else",
         )
+
+
+def _read_at(descriptor: int, length: int, offset: int) -> bytes:
+    if sys.platform == "win32":
+        os.lseek(descriptor, offset, os.SEEK_SET)
+        return os.read(descriptor, length)
+    else:  # noqa: RET505 - the type checker follows a platform's branch, not what lies behind it
+        return os.pread(descriptor, length, offset)

@@ -14,12 +14,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, BinaryIO, Final
 
-from manifests.errors import BusyError, DiskFullError, StorageError
-from manifests.locks import FileLock
+from manifests.errors import DiskFullError, StorageError
+from manifests.locks import try_lock
 
 READ_ONLY: Final = 0o444
 PRIVATE: Final = 0o600
 _SUFFIX: Final = ".partial"
+_IS_WINDOWS: Final = os.name == "nt"
 
 
 def publish(path: Path, content: bytes, *, mode: int = READ_ONLY) -> None:
@@ -38,20 +39,31 @@ def publishing(path: Path, *, mode: int = READ_ONLY, durable: bool = True) -> It
     with translated(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{_SUFFIX}")
-        lock = FileLock(temporary, exclusive=True, busy=f"{temporary} is being written", mode=PRIVATE)
         try:
-            with lock, temporary.open("r+b") as stream:
+            with _create(temporary) as stream:
                 yield stream
                 stream.flush()
                 if durable:
                     os.fsync(stream.fileno())
                 _set_mode(stream, mode)
+                if not _IS_WINDOWS:  # still locked, so that nobody can sweep it before it has its name
+                    temporary.replace(path)
+            if _IS_WINDOWS:  # where an open file cannot be renamed
                 temporary.replace(path)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
         if durable:
             sync_folder(path.parent)
+
+
+def _create(temporary: Path) -> BinaryIO:
+    """A new file that only its owner can read until it is published, locked by this process."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+    descriptor = os.open(temporary, flags, PRIVATE)
+    if not _IS_WINDOWS:
+        try_lock(descriptor, exclusive=True)
+    return os.fdopen(descriptor, "r+b")
 
 
 class Batch:
@@ -83,7 +95,7 @@ def sync_file(path: Path) -> None:
 
 def sync_folder(folder: Path) -> None:
     """Return when the names in `folder` are on the disk. Windows has no such call, and journals names itself."""
-    if os.name == "nt":
+    if _IS_WINDOWS:
         return
     with translated(folder):
         descriptor = os.open(folder, os.O_RDONLY)
@@ -96,8 +108,14 @@ def sync_folder(folder: Path) -> None:
 def sweep(folder: Path, name: str = "*") -> None:
     """Remove the temporaries of killed writers of `name` in `folder`; those in use stay."""
     for temporary in folder.glob(f".{name}.????????{_SUFFIX}"):
-        with suppress(BusyError, StorageError), FileLock(temporary, exclusive=True, busy=""):
-            temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # it was published or swept by another process at this moment, or is not ours
+            if _IS_WINDOWS or not _in_use(temporary):
+                temporary.unlink()
+
+
+def _in_use(temporary: Path) -> bool:
+    with temporary.open("rb") as stream:
+        return not try_lock(stream.fileno(), exclusive=True)
 
 
 def is_temporary(name: str) -> bool:
@@ -124,5 +142,5 @@ def translated(path: Path) -> Iterator[None]:
 
 
 def _set_mode(stream: IO[bytes], mode: int) -> None:
-    if os.name != "nt":
+    if not _IS_WINDOWS:
         os.fchmod(stream.fileno(), mode)

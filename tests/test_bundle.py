@@ -318,3 +318,17 @@ def test_the_slots_leave_room_to_sign_later_without_moving_anything(workshop: Wo
         view = sealed.view()
     assert attachments.slot_size(view.index.content) % 4096 == 0
     assert index.decode(view.index.raw).content == view.index.content
+
+
+@pytest.mark.parametrize("form", ["oci", "oci-archive"])
+def test_skopeo_reads_and_copies_it(workshop: Workshop, form: str) -> None:
+    if shutil.which("skopeo") is None:
+        pytest.skip("skopeo is not installed: that it reads a bundle is not proved by this run")
+    built = workshop.build(workshop.lock(SMALL), folder=form == "oci")
+    raw = subprocess.run(["skopeo", "inspect", "--raw", f"{form}:{built.path}"], capture_output=True, check=True).stdout
+    copy = workshop.folder / "copy"
+    command = ["skopeo", "--insecure-policy", "copy", f"{form}:{built.path}:line-1", f"oci:{copy}:line-1"]
+    subprocess.run(command, check=True, capture_output=True)
+    assert Part.of(raw).name in {path.relative_to(copy).as_posix() for path in copy.rglob("*")}
+    for layer in json.loads(raw)["layers"]:
+        assert (copy / "blobs" / "sha256" / layer["digest"].removeprefix("sha256:")).stat().st_size == layer["size"]
