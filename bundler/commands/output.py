@@ -1,0 +1,56 @@
+"""What a person or a program reads: data on stdout, talk on stderr, nothing that moves a cursor."""
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+
+import click
+
+from manifests.errors import BundleError, printable
+
+
+def show_json(value: object) -> None:
+    """One JSON document on stdout."""
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def show_error(error: BundleError, *, as_json: bool) -> None:
+    """`error: …`, its facts, an empty line, and the way out; for `--json` also a document on stdout."""
+    if as_json:
+        show_json({"error": error.to_dict()})
+    click.echo(f"{click.style('error:', fg='red')} {error}", err=True)
+    for name, value in error.facts.items():
+        click.echo(f"  {name}: {printable(value)}", err=True)
+    if error.hint:
+        click.echo(f"\nhint: {printable(error.hint)}", err=True)
+
+
+def show(text: str = "") -> None:
+    """A line on stdout, foreign characters escaped."""
+    click.echo(printable(text))
+
+
+def talk(text: str) -> None:
+    """A line on stderr."""
+    click.echo(printable(text), err=True)
+
+
+def show_table(rows: Iterable[Sequence[str]]) -> None:
+    """Columns that line up; the first row is the head."""
+    lines = [[printable(cell) for cell in row] for row in rows]
+    widths = [max(len(cell) for cell in column) for column in zip(*lines, strict=True)]
+    for line in lines:
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def size(length: int) -> str:
+    """Bytes as people read them, in powers of ten."""
+    for unit, factor in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if length >= factor:
+            return f"{length / factor:.1f} {unit}"
+    return f"{length} bytes"
+
+
+def is_terminal() -> bool:
+    """Whether a person is likely to be watching stderr."""
+    return sys.stderr.isatty()

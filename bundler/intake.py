@@ -1,0 +1,178 @@
+"""From a found file, or a member of one, to a blob in the store.
+
+* A blob that the store has is not fetched again, nor is an archive of which the store knows the members that are asked.
+* An archive is downloaded once, however many members are taken; it is kept while the work lasts, and beyond it if that
+  fails, so that the next try need not fetch it again.
+* Every digest that is known beforehand is compared: the manifest's or lock's, the source's, git's.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from io import BufferedReader
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from bundler import encode, licenses
+from bundler.fetch import Downloaded, Request, download
+from bundler.http import Client
+from bundler.once import Once
+from bundler.sources import archive
+from bundler.sources.base import Found, Local, Remote
+from manifests.digest import Digest
+from manifests.errors import DigestMismatchError, SourceDeniedError, SourceError, SourceNotFoundError
+from manifests.progress import Reporter
+from manifests.recipe import Recipe
+from manifests.store import Store
+
+_METADATA: Final = ".dist-info/METADATA"
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A blob that is in the store now, and the pin that only its transfer told (ETag, Last-Modified)."""
+
+    recipe: Recipe
+    pin: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _Archive:
+    """A whole archive on this disk; `download` is None for one that is not ours to remove."""
+
+    path: Path
+    digest: Digest
+    download: Downloaded | None
+
+    @property
+    def pin(self) -> Mapping[str, str]:
+        return self.download.version.pin if self.download else {}
+
+
+class Intake:
+    """Takes files into `store`. A context manager: leaving it well removes the archives that were downloaded."""
+
+    def __init__(self, store: Store, client: Client, reporter: Reporter) -> None:
+        self._store = store
+        self._client = client
+        self.reporter = reporter
+        self._spool = store.path / "partial"
+        self._archives: Once[str, _Archive] = Once()
+        self._members: Once[tuple[Digest, str], Recipe] = Once()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            for opened in self._archives.values():
+                if opened.download is not None:
+                    opened.download.discard()
+
+    def take(self, found: Found, *, expected: Digest | None, subject: str) -> Taken:
+        """The blob that `found.reference` leads to. Errors: `SourceError` and its kinds; `StorageError`."""
+        if expected is not None and (recipe := self._store.find(expected)) is not None:
+            return Taken(recipe)
+        if found.reference.members:
+            return self._take_member(found, expected=expected, subject=subject)
+        return self._take_file(found, expected=expected, subject=subject)
+
+    def licenses(self, found: Found) -> tuple[str, ...]:
+        """What the source says, and what the wheel claims that the file is taken out of."""
+        if not (found.reference.members and found.path.endswith(".whl")):
+            return found.licenses
+        metadata = self._member(found, _METADATA, lambda: self._extract_metadata(found))
+        content = self._store.read_whole(metadata.digest, limit=licenses.MAXIMUM_METADATA)
+        return (*found.licenses, *licenses.of_wheel(content))
+
+    def _take_file(self, found: Found, *, expected: Digest | None, subject: str) -> Taken:
+        wanted = expected or found.digest
+        if wanted is not None and (recipe := self._store.find(wanted)) is not None:
+            return Taken(recipe)
+        if isinstance(found.place, Local):
+            return Taken(self._add(found.place.path, expected=wanted, subject=subject))
+        done = self._download(found, found.place, expected=wanted, subject=subject)
+        recipe = self._add(done.path, expected=wanted, subject=subject)
+        done.discard()
+        if found.git_sha1 is not None and recipe.git_sha1 != found.git_sha1:
+            raise DigestMismatchError(
+                subject=subject, expected=f"git blob {found.git_sha1.hex()}", actual=f"git blob {recipe.git_sha1.hex()}"
+            )
+        return Taken(recipe, done.version.pin)
+
+    def _take_member(self, found: Found, *, expected: Digest | None, subject: str) -> Taken:
+        recipe = self._member(found, found.reference.member_path, lambda: self._extract(found, subject=subject))
+        if expected is not None and recipe.digest != expected:
+            raise DigestMismatchError(subject=subject, expected=expected, actual=recipe.digest)
+        return Taken(recipe, {} if found.digest else self._archive(found).pin)
+
+    def _member(self, found: Found, member: str, extract: Callable[[], Recipe]) -> Recipe:
+        """A member of the archive: the archive is opened only if the store does not know that member of it."""
+        container = found.digest or self._archive(found).digest
+        digest = self._store.find_member(container, member)
+        if digest is not None and (recipe := self._store.find(digest)) is not None:
+            return recipe
+        return self._members.get((container, member), extract)
+
+    def _extract(self, found: Found, *, subject: str) -> Recipe:
+        whole = self._archive(found)
+        with (
+            _opened(whole.path) as stream,
+            archive.open_member(stream, found.reference.members, subject=found.path, spool=self._spool) as member,
+        ):
+            recipe = encode.add(self._store, member.stream, size=member.size, subject=subject)
+        self._store.record_member(whole.digest, found.reference.member_path, recipe.digest)
+        return recipe
+
+    def _extract_metadata(self, found: Found) -> Recipe:
+        """A wheel's METADATA: remembered like any other member, so that the wheel is not needed for it again."""
+        whole = self._archive(found)
+        with _opened(whole.path) as stream:
+            name = archive.find_name(stream, _METADATA, subject=found.path)
+            if name is None:
+                raise SourceError(f"{found.path} is not a wheel: it has no METADATA")
+            with archive.open_member(stream, [name], subject=found.path, spool=self._spool) as member:
+                if member.size > licenses.MAXIMUM_METADATA:
+                    raise SourceError(f"{found.path}: its METADATA has {member.size} bytes")
+                recipe = encode.add(self._store, member.stream, size=member.size, subject=name)
+        self._store.record_member(whole.digest, _METADATA, recipe.digest)
+        return recipe
+
+    def _archive(self, found: Found) -> _Archive:
+        """The archive on this disk, downloaded or hashed by whoever asks first."""
+        return self._archives.get(found.key, lambda: self._fetch_archive(found))
+
+    def _fetch_archive(self, found: Found) -> _Archive:
+        if isinstance(found.place, Remote):
+            done = self._download(found, found.place, expected=found.digest, subject=found.path)
+            return _Archive(done.path, done.digest, done)
+        with _opened(found.place.path) as stream:
+            digest = Digest(hashlib.file_digest(stream, "sha256").digest())
+        if found.digest is not None and digest != found.digest:
+            raise DigestMismatchError(subject=found.path, expected=found.digest, actual=digest)
+        return _Archive(found.place.path, digest, None)
+
+    def _download(self, found: Found, place: Remote, *, expected: Digest | None, subject: str) -> Downloaded:
+        request = Request(place.url, self._store.partial(found.key), subject, size=found.size, digest=expected)
+        return download(self._client, request, self.reporter)
+
+    def _add(self, path: Path, *, expected: Digest | None, subject: str) -> Recipe:
+        with _opened(path) as stream:
+            size = path.stat().st_size
+            return encode.add(self._store, stream, size=size, subject=subject, expected=expected)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[BufferedReader]:
+    try:
+        stream = path.open("rb")
+    except FileNotFoundError as error:
+        raise SourceNotFoundError(f"{path} does not exist") from error
+    except OSError as error:
+        raise SourceDeniedError(f"{path}: {error.strerror}") from error
+    with stream:
+        yield stream

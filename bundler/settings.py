@@ -1,0 +1,88 @@
+"""What the environment says: read once, into one frozen value, here and nowhere else on this side.
+
+* Secrets (tokens, passphrases, credentials of an index) are in no `repr`, and go to no host but their own.
+* Proxies are left to the HTTP library, which reads the usual variables itself.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Self
+
+from bundler.pip_settings import PackageIndexes
+from manifests.errors import SourceError
+
+DEFAULT_HUB: Final = "https://huggingface.co"
+_TOKEN_LIMIT: Final = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long to try. Times are seconds; `attempts` counts tries in a row that brought no new byte."""
+
+    attempts: int = 6
+    first_pause: float = 0.5
+    longest_pause: float = 30.0
+    longest_wait: float = 300.0
+    """A server that asks for more (`Retry-After`) is not waited for."""
+    connect: float = 15.0
+    stall: float = 60.0
+    """A connection that brings nothing for so long is broken off."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hub:
+    """The model hub: `endpoint` has no slash at its end."""
+
+    endpoint: str = DEFAULT_HUB
+    token: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the connected side was told by its environment."""
+
+    store: Path
+    hub: Hub = Hub()
+    packages: PackageIndexes = field(default_factory=PackageIndexes)
+    certificates: Path | None = None
+    """A file of CA certificates, or a folder of them; None for those that come with the HTTP library."""
+    patience: Patience = Patience()
+    threads: int = 4
+    """Files fetched at once."""
+    key_passphrase: str | None = field(default=None, repr=False)
+
+    @classmethod
+    def read(cls, environ: Mapping[str, str]) -> Self:
+        """The settings that `environ` gives. Errors: `SourceError` if a configuration file of pip cannot be read."""
+        home = Path(environ["HOME"]) if environ.get("HOME") else Path.home()
+        caches = Path(environ.get("XDG_CACHE_HOME") or home / ".cache")
+        packages = PackageIndexes.read(environ, home=home)
+        return cls(
+            store=Path(environ.get("BUNDLE_STORE") or caches / "offline-bundle" / "store"),
+            hub=Hub((environ.get("HF_ENDPOINT") or DEFAULT_HUB).rstrip("/"), _hub_token(environ, caches)),
+            packages=packages,
+            certificates=_certificates(environ, packages),
+            patience=Patience(stall=max(packages.timeout or 0.0, Patience().stall)),
+            key_passphrase=environ.get("BUNDLE_KEY_PASSPHRASE"),
+        )
+
+
+def _hub_token(environ: Mapping[str, str], caches: Path) -> str | None:
+    """The token of `HF_TOKEN`, or of the file where the hub's own client keeps it."""
+    if token := (environ.get("HF_TOKEN") or environ.get("HUGGING_FACE_HUB_TOKEN") or "").strip():
+        return token
+    home = Path(environ.get("HF_HOME") or caches / "huggingface")
+    path = Path(environ.get("HF_TOKEN_PATH") or home / "token").expanduser()
+    try:
+        with path.open(encoding="utf-8") as stream:
+            return stream.read(_TOKEN_LIMIT).strip() or None
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        raise SourceError(f"the hub's token file {path} cannot be read: {error}") from error
+
+
+def _certificates(environ: Mapping[str, str], packages: PackageIndexes) -> Path | None:
+    named = environ.get("REQUESTS_CA_BUNDLE") or environ.get("SSL_CERT_FILE")
+    return Path(named) if named else packages.certificates

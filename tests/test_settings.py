@@ -1,0 +1,135 @@
+"""What the environment says, and that secrets stay out of sight."""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from bundler.pip_settings import DEFAULT_INDEX, PackageIndexes, configuration_files
+from bundler.settings import DEFAULT_HUB, Settings
+from manifests.errors import SourceError
+
+NO_PIP = {"PIP_CONFIG_FILE": os.devnull}
+
+
+def read(tmp_path: Path, **environ: str) -> Settings:
+    return Settings.read({"HOME": str(tmp_path), **NO_PIP, **environ})
+
+
+def test_an_empty_environment_gives_the_defaults(tmp_path: Path) -> None:
+    settings = read(tmp_path)
+    assert settings.store == tmp_path / ".cache" / "offline-bundle" / "store"
+    assert settings.hub.endpoint == DEFAULT_HUB
+    assert settings.hub.token is None
+    assert settings.packages.indexes == (DEFAULT_INDEX,)
+    assert settings.certificates is None
+
+
+def test_the_store_is_where_the_environment_says(tmp_path: Path) -> None:
+    assert read(tmp_path, BUNDLE_STORE="/s").store == Path("/s")
+    assert read(tmp_path, XDG_CACHE_HOME="/c").store == Path("/c/offline-bundle/store")
+
+
+def test_the_hub_is_where_the_environment_says(tmp_path: Path) -> None:
+    assert read(tmp_path, HF_ENDPOINT="http://127.0.0.1:1/").hub.endpoint == "http://127.0.0.1:1"
+
+
+@pytest.mark.parametrize("place", [".cache/huggingface/token", "home/token", "elsewhere"])
+def test_the_token_is_where_the_hub_client_keeps_it(tmp_path: Path, place: str) -> None:
+    path = tmp_path / place
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("hf_secret\n")
+    environ = {"home/token": {"HF_HOME": str(path.parent)}, "elsewhere": {"HF_TOKEN_PATH": str(path)}}
+    assert read(tmp_path, **environ.get(place, {})).hub.token == "hf_secret"
+    assert read(tmp_path, HF_TOKEN="first").hub.token == "first"
+
+
+def test_no_secret_is_shown(tmp_path: Path) -> None:
+    settings = read(
+        tmp_path, HF_TOKEN="hush", BUNDLE_KEY_PASSPHRASE="hush", PIP_INDEX_URL="https://u:hush@example.org/simple"
+    )
+    assert (settings.hub.token, settings.key_passphrase) == ("hush", "hush")
+    assert "hush" not in repr(settings)
+
+
+def test_certificates_come_from_the_usual_places(tmp_path: Path) -> None:
+    assert read(tmp_path, PIP_CERT="/p").certificates == Path("/p")
+    assert read(tmp_path, PIP_CERT="/p", SSL_CERT_FILE="/s").certificates == Path("/s")
+    assert read(tmp_path, SSL_CERT_FILE="/s", REQUESTS_CA_BUNDLE="/r").certificates == Path("/r")
+
+
+def test_pip_waits_as_long_as_it_is_told_and_so_do_we(tmp_path: Path) -> None:
+    assert read(tmp_path, PIP_DEFAULT_TIMEOUT="180").patience.stall == 180
+    with pytest.raises(SourceError, match="not a number"):
+        read(tmp_path, PIP_TIMEOUT="soon")
+
+
+def indexes(tmp_path: Path, files: dict[str, str], **environ: str) -> PackageIndexes:
+    """What pip's settings are with these files below `home`, `prefix` and `etc`."""
+    for name, text in files.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    folders = {name: tmp_path / name for name in ("home", "prefix")}
+    return PackageIndexes.read(environ, **folders, system=tmp_path / "etc")
+
+
+GLOBAL, LEGACY = "etc/pip.conf", "home/.pip/pip.conf"
+USER, SITE = "home/.config/pip/pip.conf", "prefix/pip.conf"
+
+
+def conf(index: str, section: str = "global") -> str:
+    return f"[{section}]\nindex-url = {index}\n"
+
+
+@pytest.mark.parametrize(
+    ("files", "environ", "winner"),
+    [
+        ({GLOBAL: conf("g")}, {}, "g"),
+        ({GLOBAL: conf("g"), LEGACY: conf("l")}, {}, "l"),
+        ({LEGACY: conf("l"), USER: conf("u")}, {}, "u"),
+        ({USER: conf("u"), SITE: conf("s")}, {}, "s"),
+        ({SITE: conf("s")}, {"PIP_INDEX_URL": "e"}, "e"),
+        ({USER: conf("u", "download"), SITE: conf("s")}, {}, "u"),
+        ({USER: conf("u", "install"), GLOBAL: conf("g")}, {}, "g"),
+        ({USER: "[global]\nindex_url = underscore\n"}, {}, "underscore"),
+    ],
+)
+def test_pip_settings_have_the_precedence_that_pip_gives_them(
+    tmp_path: Path, files: dict[str, str], environ: dict[str, str], winner: str
+) -> None:
+    assert indexes(tmp_path, files, **environ).indexes[0] == winner
+
+
+def test_a_named_file_replaces_that_of_the_user_and_wins_over_the_others(tmp_path: Path) -> None:
+    (tmp_path / "named.conf").write_text("[global]\nextra-index-url = n\n")
+    files = {USER: conf("u"), SITE: "[global]\nextra-index-url = s\n"}
+    assert indexes(tmp_path, files, PIP_CONFIG_FILE=str(tmp_path / "named.conf")).indexes == (DEFAULT_INDEX, "n")
+
+
+def test_lists_may_have_several_lines(tmp_path: Path) -> None:
+    found = indexes(tmp_path, {USER: "[global]\nextra-index-url =\n    a\n    b\nfind-links = /x ./y\n"})
+    assert found.indexes == (DEFAULT_INDEX, "a", "b")
+    assert found.find_links == ("/x", "./y")
+
+
+def test_no_index_means_find_links_only(tmp_path: Path) -> None:
+    assert indexes(tmp_path, {}, PIP_NO_INDEX="1", PIP_FIND_LINKS="/x") == PackageIndexes((), ("/x",))
+
+
+def test_a_broken_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"home/\.config/pip/pip\.conf"):
+        indexes(tmp_path, {USER: "no section"})
+
+
+@pytest.mark.skipif(os.name == "nt", reason="pip has other places there")
+def test_the_files_are_those_that_pip_itself_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    configuration = pytest.importorskip("pip._internal.configuration")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("XDG_CONFIG_HOME", "XDG_CONFIG_DIRS"):
+        monkeypatch.delenv(name, raising=False)
+    kinds = configuration.get_configuration_files()
+    theirs = [Path(path) for kind in ("global", "user", "site") for path in kinds[kind]]
+    ours = configuration_files({}, home=tmp_path, prefix=Path(sys.prefix))
+    assert list(ours) == theirs

@@ -1,0 +1,176 @@
+"""Wheels out of package indexes, as pip is configured to know them."""
+
+import base64
+from collections.abc import Sequence
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+from bundler.http import Client
+from bundler.pip_settings import PackageIndexes
+from bundler.sources.base import Found, Local, Remote
+from bundler.sources.pypi import PackageSource
+from bundler.sources.reference import Reference
+from loopback import hasty, serving
+from manifests.errors import ManifestError, SourceDeniedError, SourceError, SourceNotFoundError
+from wheels import Index, wheel
+
+ANY = "tiny-1.0-py3-none-any.whl"
+LINUX = "tiny-1.0-cp311-cp311-manylinux_2_28_x86_64.whl"
+ARM = "tiny-1.0-cp311-cp311-manylinux_2_28_aarch64.whl"
+CONTENT = wheel(tiny__model=b"weights")
+
+
+def find(
+    *indexes: str,
+    text: str = "pypi://tiny==1.0",
+    find_links: Sequence[str] = (),
+    pin: dict[str, str] | None = None,
+) -> Found:
+    packages = PackageIndexes(indexes, tuple(find_links))
+    with Client(hasty(Path("unused"), packages=packages)) as client:
+        return PackageSource(packages, client).find(Reference.parse(text, Path()), pin or {})
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_an_index_gives_a_wheel_and_its_digest(*, as_json: bool) -> None:
+    with serving(Index({ANY: CONTENT, "tiny-1.1-py3-none-any.whl": b""}, as_json=as_json).answer) as url:
+        found = find(f"{url}/simple")
+    assert found.place == Remote(f"{url}/files/{ANY}")
+    assert found.digest is not None
+    assert found.digest.hex == sha256(CONTENT).hexdigest()
+    assert found.pin == {"wheel": ANY, "sha256": found.digest.hex}
+    assert found.size == (len(CONTENT) if as_json else None)
+
+
+def test_an_index_may_be_a_folder(tmp_path: Path) -> None:
+    found = find(Index({ANY: CONTENT}).write(tmp_path))
+    assert isinstance(found.place, Local)
+    assert found.place.path.read_bytes() == CONTENT
+    assert found.digest is not None
+
+
+@pytest.mark.parametrize("as_url", [False, True])
+def test_find_links_may_be_a_folder_of_wheels(tmp_path: Path, *, as_url: bool) -> None:
+    (tmp_path / ANY).write_bytes(CONTENT)
+    found = find(find_links=[tmp_path.as_uri() if as_url else str(tmp_path)])
+    assert found.place == Local(tmp_path / ANY)
+
+
+def test_find_links_may_be_a_page() -> None:
+    with serving(Index({ANY: CONTENT}).answer) as url:
+        assert find(find_links=[f"{url}/simple/tiny/"]).place == Remote(f"{url}/files/{ANY}")
+
+
+def test_find_links_come_first_and_then_the_indexes_in_order(tmp_path: Path) -> None:
+    one, two = (Index({ANY: wheel(which=bytes([number]))}).write(tmp_path / str(number)) for number in (1, 2))
+    assert find(one, two).digest != find(two, one).digest
+    (tmp_path / "links").mkdir()
+    (tmp_path / "links" / ANY).write_bytes(CONTENT)
+    assert find(one, two, find_links=[str(tmp_path / "links")]).place == Local(tmp_path / "links" / ANY)
+
+
+def test_the_next_index_is_asked_where_the_first_lacks_the_version(tmp_path: Path) -> None:
+    old = Index({"tiny-0.9-py3-none-any.whl": b""}).write(tmp_path / "old")
+    with serving(Index({ANY: CONTENT}).answer) as url:
+        assert find(old, f"{url}/none", f"{url}/simple").pin["wheel"] == ANY
+
+
+def test_a_name_is_found_however_it_is_spelled(tmp_path: Path) -> None:
+    found = find(Index({ANY: CONTENT}).write(tmp_path), text="pypi://Tiny==1.0.0")
+    assert found.pin["wheel"] == ANY
+
+
+@pytest.mark.parametrize("requirement", ["tiny", "tiny>=1", "tiny==1.*", "tiny==", "==1", "tiny==1/x.zip", "t y==1"])
+def test_only_exact_versions_are_taken(requirement: str) -> None:
+    with pytest.raises(ManifestError, match="an exact version is needed"):
+        find(text=f"pypi://{requirement}")
+
+
+def test_a_version_that_nobody_has_names_those_that_are_there(tmp_path: Path) -> None:
+    with pytest.raises(SourceNotFoundError) as caught:
+        find(Index({ANY: CONTENT}).write(tmp_path), text="pypi://tiny==2.0")
+    assert caught.value.hint == "there are: 1.0"
+
+
+def test_a_project_that_nobody_has_is_not_found() -> None:
+    with serving(Index({}).answer) as url, pytest.raises(SourceNotFoundError, match="none of 1 indexes"):
+        find(f"{url}/simple")
+
+
+def test_a_wheel_for_every_platform_wins(tmp_path: Path) -> None:
+    assert find(Index({LINUX: b"", ANY: CONTENT, ARM: b""}).write(tmp_path)).pin["wheel"] == ANY
+
+
+def test_the_latest_build_of_a_wheel_wins(tmp_path: Path) -> None:
+    names = ["tiny-1.0-2-py3-none-any.whl", "tiny-1.0-10-py3-none-any.whl", ANY]
+    assert find(Index(dict.fromkeys(names, b"")).write(tmp_path)).pin["wheel"] == names[1]
+
+
+def test_the_only_wheel_is_taken_whatever_machine_this_is(tmp_path: Path) -> None:
+    assert find(Index({ARM: b"arm"}).write(tmp_path)).pin["wheel"] == ARM
+
+
+def test_among_several_platforms_the_manifest_must_choose(tmp_path: Path) -> None:
+    index = Index({LINUX: b"linux", ARM: b"arm"}).write(tmp_path)
+    with pytest.raises(SourceError, match="several platforms") as caught:
+        find(index)
+    assert f"pypi://tiny==1.0/{ARM}" in caught.value.hint
+    assert find(index, text=f"pypi://tiny==1.0/{LINUX}").pin["wheel"] == LINUX
+    with pytest.raises(SourceNotFoundError):
+        find(index, text=f"pypi://tiny==1.0/{ANY}")
+
+
+def test_an_sdist_is_refused_with_the_reason(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="running its code"):
+        find(Index({"tiny-1.0.tar.gz": b""}).write(tmp_path))
+
+
+def test_a_yanked_wheel_is_taken_and_recorded() -> None:
+    with serving(Index({ANY: CONTENT}, yanked={ANY: "broken"}).answer) as url:
+        found = find(f"{url}/simple")
+    assert found.pin["yanked"] == "broken"
+    assert "is yanked: broken" in found.warnings[0]
+
+
+def test_without_any_digest_nothing_comes_over_the_network() -> None:
+    with serving(Index({ANY: CONTENT}, digests={ANY: None}).answer) as url:
+        with pytest.raises(SourceError, match="gives no sha256"):
+            find(f"{url}/simple")
+        assert find(f"{url}/simple", text=f"pypi://tiny==1.0#sha256={'ab' * 32}").pin == {"wheel": ANY}
+
+
+def test_a_pin_finds_the_same_wheel_again(tmp_path: Path) -> None:
+    index = Index({LINUX: b"linux", ARM: b"arm", ANY: CONTENT}).write(tmp_path)
+    pin = {"wheel": ARM, "sha256": sha256(b"arm").hexdigest()}
+    assert find(index, pin=pin).pin == pin
+
+
+def test_a_pin_passes_over_an_index_that_has_another_wheel_of_that_name(tmp_path: Path) -> None:
+    one, two = (Index({ANY: wheel(which=bytes([number]))}).write(tmp_path / str(number)) for number in (1, 2))
+    pin = dict(find(two).pin)
+    assert find(one, two, pin=pin).pin == pin
+    with pytest.raises(SourceNotFoundError):
+        find(one, pin=pin)
+
+
+def test_a_page_that_is_no_index_says_so() -> None:
+    def answer(request: object) -> None:
+        request.send(b"[]", Content_Type="application/vnd.pypi.simple.v1+json")  # type: ignore[attr-defined]
+
+    with serving(answer) as url, pytest.raises(SourceError, match="not a page of a package index"):
+        find(f"{url}/simple")
+
+
+def test_credentials_of_an_index_go_to_it_and_are_shown_nowhere() -> None:
+    word = "Basic " + base64.b64encode(b"user:pass word").decode()
+    index = Index({ANY: CONTENT}, allow=lambda request: request.headers.get("Authorization") == word)
+    with serving(index.answer) as url:
+        found = find(url.replace("://", "://user:pass%20word@") + "/simple")
+        with pytest.raises(SourceDeniedError) as caught:
+            find(url.replace("://", "://user:wrong@") + "/simple")
+    assert "pass" not in repr(found) + str(found.pin)
+    assert isinstance(found.place, Remote)
+    assert "user" not in found.place.url
+    assert "wrong" not in str(caught.value)
