@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 
 from installed import catalogue, detector, model, package, picture, plain, png
-from manifests.errors import BundleError, BusyError, InvalidInputError, NotARootError, UnknownModelError, families
+from manifests.errors import BundleError, ListenError, InvalidInputError, NotARootError, UnknownModelError, families
 from onnx_files import Tensor, identity_model, write
 from runtime.catalogue import Catalogue
 from runtime.dataplane import DataPlane, open_data_plane
@@ -350,7 +350,7 @@ class TestServing:
     def test_a_signal_ends_it_gracefully_and_nothing_ever_left(self, tmp_path: Path, number: signal.Signals) -> None:
         server = subprocess.Popen(
             [sys.executable, "-c", SERVER, str(tmp_path / "onnxfp32")],
-            stdout=subprocess.PIPE, text=True, cwd=ROOT,
+            stdout=subprocess.PIPE, text=True, cwd=ROOT / "tests",
         )  # fmt: skip
         assert server.stdout is not None
         with server, server.stdout:
@@ -363,7 +363,7 @@ class TestServing:
             assert server.wait(30) == 0
 
     def test_an_address_that_is_taken_is_an_error_at_once(self, client: Client) -> None:
-        with pytest.raises(BusyError, match=r"cannot listen on 127\.0\.0\.1"):
+        with pytest.raises(ListenError, match=r"cannot listen on 127\.0\.0\.1"):
             serve(create_app(open_data_plane(lambda: catalogue([]))), "127.0.0.1", client.running.port, on_ready=print)
 
     def test_an_ipv6_address_is_written_in_brackets(self) -> None:

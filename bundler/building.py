@@ -1,0 +1,55 @@
+"""`build` as a function: manifest or lock to bundle, by way of the store."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from bundler.assemble import Built, Signers, assemble
+from bundler.locking import Locking, lock_path, manifest_digest, read_lock
+from bundler.manifest_file import load
+from bundler.resolve import fetch_locked
+from bundler.settings import Settings
+from manifests.errors import LockOutdatedError, ManifestError
+from manifests.lock import Lock
+from manifests.progress import Reporter
+from manifests.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Building:
+    """One run of `build`."""
+
+    source: Path
+    settings: Settings
+    reporter: Reporter
+
+    def run(self, out: Path | None, signers: Signers, *, folder: bool) -> Built:
+        """Fetch what is missing, then write the bundle to `out`, by default `NAME-SEQUENCE.bundle` here.
+
+        Errors: `LockOutdatedError` if the manifest was changed since it was locked; those of `resolve` and `assemble`.
+        """
+        locked = self._lock()
+        target = out or Path(f"{locked.line}-{locked.sequence}.bundle")
+        with Store.open(self.settings.store) as store:
+            fetch_locked(locked, base=self.source.parent, store=store, settings=self.settings, reporter=self.reporter)
+            return assemble(locked, store, signers, target, folder=folder, reporter=self.reporter)
+
+    def _lock(self) -> Lock:
+        if self.source.suffix == ".json" and (given := read_lock(self.source)):
+            return given
+        if not self.source.exists():
+            raise ManifestError(f"{self.source}: no such file")
+        asked = load(self.source)
+        target = lock_path(self.source)
+        found = read_lock(target)
+        if found is None:
+            self.reporter.note(f"no lock yet: writing {target}; commit it beside the manifest")
+            return (
+                Locking(self.source, target, self.settings, self.reporter)
+                .run(check=False, upgrade=False, sequence=None)
+                .lock
+            )
+        if found.manifest != str(manifest_digest(asked)):
+            raise LockOutdatedError(
+                f"{self.source} was changed since {target} was written", hint=f"bundle lock {self.source}"
+            )
+        return found

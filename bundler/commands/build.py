@@ -1,0 +1,73 @@
+"""`bundle build`: from a lock to one signed bundle."""
+
+from pathlib import Path
+
+import click
+
+from bundler.commands.extras import require_build
+from bundler.commands.options import json_option, quiet_option, settings, store_option
+from bundler.commands.output import show, show_json, size
+
+
+@click.command("build")
+@click.argument("source", metavar="MANIFEST|LOCK", type=click.Path(path_type=Path))
+@click.option("-o", "--out", type=click.Path(path_type=Path), help="[default: NAME-SEQUENCE.bundle]")
+@click.option("--key", "key_path", required=True, type=click.Path(path_type=Path), help="The signing key, KEY.pem.")
+@click.option(
+    "--model-key", "model_key_path", type=click.Path(path_type=Path), help="An ECDSA key for model signatures."
+)
+@click.option("--form", type=click.Choice(["tar", "folder"]), default="tar", show_default=True)
+@store_option
+@json_option
+@quiet_option
+def command(
+    *,
+    source: Path,
+    out: Path | None,
+    key_path: Path,
+    model_key_path: Path | None,
+    form: str,
+    store: Path | None,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Fetch what the store lacks, and write the bundle. The same lock and program give the same bytes.
+
+    Given a manifest, its lock is used; where there is none, one is written first. An error leaves no bundle.
+
+    Example: bundle build line.yaml --key line.pem
+    """
+    require_build()
+    from bundler.assemble import Signers
+    from bundler.building import Building
+    from bundler.commands.passphrase import existing_passphrase
+    from bundler.commands.progress import reporter
+    from bundler.signer import SoftwareSigner
+
+    signer = SoftwareSigner.load(key_path, existing_passphrase)
+    model_signer = SoftwareSigner.load(model_key_path, existing_passphrase) if model_key_path else None
+    signers = Signers.of(signer, models=model_signer)
+    with reporter(quiet=quiet, as_json=as_json) as progress:
+        if not signers.models:
+            progress.note("no model signatures: they need an ECDSA key; --model-key gives one")
+        built = Building(source, settings(store), progress).run(out, signers, folder=form == "folder")
+    if as_json:
+        show_json(
+            {
+                "bundle": str(built.path),
+                "line": built.line,
+                "sequence": built.sequence,
+                "content": str(built.content),
+                "index": str(built.index),
+                "models": built.models,
+                "files": built.files,
+                "raw_bytes": built.raw,
+                "carried_bytes": built.carried,
+                "bytes": built.size,
+                "signers": [f"sha256:{key_id}" for key_id in built.key_ids],
+            }
+        )
+        return
+    show(f"{built.path}: {built.line} {built.sequence}, {size(built.size)}")
+    show(f"  {built.models} models, {built.files} files, {size(built.raw)} raw, {size(built.carried)} carried")
+    show(f"  signed by {', '.join(f'sha256:{key_id}' for key_id in built.key_ids)}")

@@ -1,0 +1,58 @@
+"""`bundle install`: all of it, or nothing."""
+
+from pathlib import Path
+
+import click
+
+from bundler.commands.options import bundle_argument, json_option, quiet_option, root_option
+from bundler.commands.output import show, show_json, size
+
+
+@click.command("install")
+@bundle_argument
+@root_option
+@click.option("--allow-older", is_flag=True, help="Let in a bundle older than one that was here; the ledger says so.")
+@json_option
+@quiet_option
+def command(*, bundle: Path, root: Path | None, allow_older: bool, as_json: bool, quiet: bool) -> None:
+    """Verify BUNDLE, bring its files in, and make its models active by one rename. It never prompts.
+
+    Killed anywhere, the old state or the new one is active, and the same command goes on. A second install of the
+    same bundle changes nothing and says so.
+
+    Example: bundle install /media/stick/line-1.bundle
+    """
+    from datetime import UTC, datetime
+
+    from bundler.commands.progress import reporter
+    from runtime import install
+    from runtime.root import Root
+    from runtime.settings import locate_root
+
+    place = Root(locate_root(root))
+    with reporter(quiet=quiet, as_json=as_json) as progress:
+        done = install.install(bundle, place, allow_older=allow_older, now=datetime.now(UTC), reporter=progress)
+    if as_json:
+        show_json(
+            {
+                "line": done.line,
+                "sequence": done.sequence,
+                "content": str(done.content),
+                "root": str(place.path),
+                "generation": done.generation,
+                "changed": done.changed,
+                "models": done.models,
+                "staged_bytes": done.staged,
+                "reused_bytes": done.reused,
+                "ways": done.ways,
+                "signers": [f"sha256:{key_id}" for key_id in done.signers],
+            }
+        )
+        return
+    if not done.changed:
+        show(f"{done.line} {done.sequence} is installed already (generation {done.generation}); nothing to do")
+        return
+    show(f"{done.line} {done.sequence} is active: generation {done.generation} in {place.path}")
+    show(f"  staged {size(done.staged)}, found here {size(done.reused)}")
+    for model in done.models:
+        show(f"  {model}")

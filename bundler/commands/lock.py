@@ -1,0 +1,61 @@
+"""`bundle lock`: from what was asked to exactly what is meant."""
+
+from pathlib import Path
+
+import click
+
+from bundler.commands.extras import require_build
+from bundler.commands.options import json_option, quiet_option, settings, store_option
+from bundler.commands.output import show, show_json, size
+
+
+@click.command("lock")
+@click.argument("manifest", type=click.Path(path_type=Path))
+@click.option("-o", "--out", type=click.Path(path_type=Path, dir_okay=False), help="[default: beside the manifest]")
+@click.option("--check", is_flag=True, help="Write nothing; exit 12 if the sources give something else by now.")
+@click.option("--upgrade", is_flag=True, help="Let moving references move.")
+@click.option(
+    "--sequence", type=click.IntRange(min=1), help="Set the sequence; else it rises when the content changed."
+)
+@store_option
+@json_option
+@quiet_option
+def command(
+    *,
+    manifest: Path,
+    out: Path | None,
+    check: bool,
+    upgrade: bool,
+    sequence: int | None,
+    store: Path | None,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Resolve MANIFEST: pin every file by digest, size and what identifies it at its source. Commit the result.
+
+    Example: bundle lock line.yaml
+    """
+    require_build()
+    from bundler.commands.progress import reporter
+    from bundler.locking import Locking, lock_path
+
+    target = out or lock_path(manifest)
+    with reporter(quiet=quiet, as_json=as_json) as progress:
+        done = Locking(manifest, target, settings(store), progress).run(check=check, upgrade=upgrade, sequence=sequence)
+    files = [file for model in done.lock.models for package in model.packages for file in package.files]
+    if as_json:
+        show_json(
+            {
+                "lock": str(target),
+                "line": done.lock.line,
+                "sequence": done.lock.sequence,
+                "changed": done.changed,
+                "models": [model.id for model in done.lock.models],
+                "files": len(files),
+                "bytes": sum(file.size for file in files),
+            }
+        )
+        return
+    state = "written" if done.changed else "unchanged"
+    show(f"{target} {state}: {done.lock.line} {done.lock.sequence}")
+    show(f"  {len(done.lock.models)} models, {len(files)} files, {size(sum(file.size for file in files))}")

@@ -1,0 +1,97 @@
+"""The `bundle` program: which commands there are, and what a person sees when one fails.
+
+* A command's module is imported when it runs: help answers at once, and no command needs another's extras.
+* The only place that catches everything: an error that no class names is a bug, and says so.
+"""
+
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Final, NoReturn
+
+import click
+
+from bundler.commands.output import show_error
+from manifests.errors import BundleError
+
+COMMANDS: Final = {
+    "init": ("init", "Write a commented manifest from what is there."),
+    "keygen": ("keygen", "Make a signing key."),
+    "lock": ("lock", "Resolve a manifest: every file by digest and size."),
+    "build": ("build", "Fetch what is missing, and write one signed bundle."),
+    "inspect": ("inspect", "Show what a bundle says of itself."),
+    "verify": ("verify", "Check every byte of a bundle, and who signed it."),
+    "trust": ("trust", "Say whom this site trusts."),
+    "install": ("install", "Verify a bundle and make its models active, or change nothing."),
+    "list": ("list", "Show what is installed."),
+    "models": ("models", "Look into one installed model."),
+    "env": ("env", "Print the variables that clients read."),
+    "infer": ("infer", "Run an installed model on pictures or tensors."),
+    "serve": ("serve", "Answer over HTTP, with no network."),
+}
+_INTERRUPTED: Final = 130
+
+
+class Commands(click.Group):
+    """A group whose help needs none of its commands."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        """In the order of the road."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's signature
+        """The command, imported now."""
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"bundler.commands.{COMMANDS[cmd_name][0]}")
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's
+        """One line each."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="offline-bundle", prog_name="bundle")
+def cli() -> None:
+    """Carry models onto machines that have no network, and run them there.
+
+    \b
+    On the connected host:   bundle keygen, lock, build
+    On the way:              bundle verify
+    On the site:             bundle trust init, install, infer, serve
+    """  # noqa: D301 - \b is click's own mark
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the program and exit with the code of the README's table."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    sys.exit(_run(given))
+
+
+def _run(arguments: list[str]) -> int:
+    try:
+        code = cli.main(arguments, prog_name="bundle", standalone_mode=False)
+    except BundleError as error:
+        show_error(error, as_json="--json" in arguments)
+        return error.exit_code
+    except click.exceptions.Exit as stop:
+        return stop.exit_code
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted; the same command goes on where it was", err=True)
+        return _INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception:  # noqa: BLE001 - the one place: what comes here is a bug, and is shown as one
+        traceback.print_exc()
+        show_error(BundleError("this is a bug in bundle; please report it with the lines above"), as_json=False)
+        return BundleError.exit_code
+    return code if isinstance(code, int) else 0

@@ -1,0 +1,73 @@
+"""`bundle models`: one installed model, looked into."""
+
+from pathlib import Path
+
+import click
+
+from bundler.commands.options import json_option, root_option
+from bundler.commands.output import show, show_json
+from runtime.catalogue import InstalledPackage
+
+
+@click.group("models")
+def command() -> None:
+    """Look into one installed model."""
+
+
+@command.command("show")
+@click.argument("model_id", metavar="ID")
+@root_option
+@json_option
+def show_(*, model_id: str, root: Path | None, as_json: bool) -> None:
+    """Print what is known of a model: task, packages, and the folder of each.
+
+    Example: bundle models show vehicles/1
+    """
+    from runtime.generations import open_catalogue
+    from runtime.settings import locate_root
+
+    model = open_catalogue(locate_root(root)).get(model_id)
+    if as_json:
+        facts = {"id": model.id, "aliases": model.aliases, "task": model.task, "architecture": model.architecture}
+        show_json({**facts, "line": model.line, "packages": [_facts(package) for package in model.packages]})
+        return
+    show(f"{model.id}  {model.task}  {model.architecture or ''}".rstrip())
+    for package in model.packages:
+        show(f"  {package.id}  {package.directory}")
+        for name in package.files:
+            show(f"    {name}")
+
+
+def _facts(package: InstalledPackage) -> dict[str, object]:
+    return {
+        "id": package.id,
+        "backend": package.backend,
+        "quantization": package.quantization,
+        "opset": package.opset,
+        "static_batch": package.static_batch,
+        "directory": str(package.directory),
+        "files": package.files,
+    }
+
+
+@command.command("explain")
+@click.argument("model_id", metavar="ID")
+@root_option
+@json_option
+def explain(*, model_id: str, root: Path | None, as_json: bool) -> None:
+    """Print which package of a model runs on this machine, and why the others do not.
+
+    Example: bundle models explain vehicles/1
+    """
+    from runtime import negotiation
+    from runtime.dataplane import this_machine
+    from runtime.generations import open_catalogue
+    from runtime.settings import Settings, locate_root
+
+    model = open_catalogue(locate_root(root)).get(model_id)
+    choice = negotiation.choose(model, this_machine(providers=Settings.read().execution_providers))
+    if as_json:
+        show_json([{"package": one.package.id, "kept": one.kept, "reason": one.reason} for one in choice.decisions])
+        return
+    for line in negotiation.explain(choice.decisions):
+        show(line)
