@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 
 from installed import catalogue, detector, model, package, picture, plain, png
-from manifests.errors import BundleError, ListenError, InvalidInputError, NotARootError, UnknownModelError, families
+from manifests.errors import BundleError, InvalidInputError, ListenError, NotARootError, UnknownModelError, families
 from onnx_files import Tensor, identity_model, write
 from runtime.catalogue import Catalogue
 from runtime.dataplane import DataPlane, open_data_plane
