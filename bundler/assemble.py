@@ -6,30 +6,26 @@
 """
 
 import hashlib
-import os
-import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Protocol
 
+from bundler import forms
 from bundler.describe import describe
+from bundler.forms import Form, Front
 from bundler.signer import Signer
-from manifests import attachments, content, envelope, index, model_signature, statement, wrapper
+from manifests import attachments, content, envelope, index, model_signature, statement
 from manifests.attachments import ModelSignature
 from manifests.content import Content
 from manifests.digest import ChunkAlgorithm, Digest
 from manifests.envelope import Signature, signed_bytes
-from manifests.errors import StorageError
-from manifests.index import MAXIMUM_PACK, Blob, Chunk, Pack
 from manifests.lock import Lock
 from manifests.progress import Reporter
-from manifests.publish import publish, publishing, sweep, sync_folder, translated
 from manifests.recipe import RecipeChunk
 from manifests.statement import Statement
 from manifests.store import Store
-from manifests.wrapper import BLOCK, END, Part, Wrapper
+from manifests.tables import MAXIMUM_PACK, Blob, Chunk, Pack
+from manifests.wrapper import Part, Wrapper
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +59,7 @@ class Plan:
     def index(self, digests: Sequence[Digest]) -> bytes:
         """The index, once the packs have these digests."""
         packs = [Pack(digest, length) for digest, length in zip(digests, self.lengths, strict=True)]
-        return index.encode(self.content, self.blobs, self.chunks, packs, algorithm=self.algorithm)
+        return index.encode(self.content, self.blobs, self.chunks, packs, self.algorithm)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +86,10 @@ def assemble(lock: Lock, store: Store, signers: Signers, out: Path, *, folder: b
     name = f"write {out.name}"
     reporter.started(name, sum(planned.lengths))
     try:
-        with _folder_target(out) if folder else _tar_target(out, planned) as target:
-            digests = [_write_pack(target, chunks, store, name, reporter) for chunks in planned.packs]
+        with forms.folder(out) if folder else forms.tar(out, front_length=_front_length(planned)) as form:
+            digests = [_write_pack(form, chunks, store, name, reporter) for chunks in planned.packs]
             front = _front(planned, planned.index(digests), signers)
-            target.finish(front)
+            form.finish(front)
     finally:
         reporter.finished(name)
     store.record_index(Digest.of(content.encode(planned.content)), front.index)
@@ -167,23 +163,6 @@ class _Layout:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Front:
-    """Members 1 to 7."""
-
-    wrapper: Wrapper
-    envelope: bytes
-    attachments: bytes
-    index: bytes
-
-    def members(self) -> Iterator[tuple[str, bytes]]:
-        """Name and content, in order."""
-        yield from self.wrapper.written()
-        yield self.wrapper.envelope.name, self.envelope
-        yield self.wrapper.attachments.name, self.attachments
-        yield self.wrapper.index.name, self.index
-
-
 def _front(planned: Plan, index_bytes: bytes, signers: Signers) -> Front:
     carried = planned.content
     decoded = index.decode(index_bytes)
@@ -207,23 +186,10 @@ def _model_signatures(carried: Content, signer: Signer | None) -> Iterator[Model
             yield ModelSignature(number, place, signer.key.id, signer.sign(message))
 
 
-class _Target(Protocol):
-    """Where packs go, and then the front."""
-
-    def begin(self) -> BinaryIO:
-        """A stream for the next pack."""
-
-    def end(self, digest: Digest, length: int) -> None:
-        """The pack is written, and has this digest."""
-
-    def finish(self, front: Front) -> None:
-        """Everything is known now."""
-
-
-def _write_pack(target: _Target, chunks: Sequence[RecipeChunk], store: Store, name: str, reporter: Reporter) -> Digest:
+def _write_pack(form: Form, chunks: Sequence[RecipeChunk], store: Store, name: str, reporter: Reporter) -> Digest:
     hash_ = hashlib.sha256()
     length = 0
-    stream = target.begin()
+    stream = form.begin()
     for chunk in chunks:
         _, encoded = store.chunk(chunk)
         stream.write(encoded)
@@ -231,102 +197,14 @@ def _write_pack(target: _Target, chunks: Sequence[RecipeChunk], store: Store, na
         length += len(encoded)
         reporter.advanced(name, len(encoded))
     digest = Digest(hash_.digest())
-    target.end(digest, length)
+    form.end(digest, length)
     return digest
 
 
-@contextmanager
-def _tar_target(out: Path, planned: Plan) -> Iterator["_Tar"]:
-    if out.is_dir():
-        raise StorageError(f"{out} is a folder", hint="name a file, or use --form folder")
-    with translated(out):
-        sweep(out.parent, out.name)
-        with publishing(out, mode=0o644) as stream:
-            yield _Tar(stream, _front_length(planned))
-
-
-class _Tar:
-    def __init__(self, stream: BinaryIO, front: int) -> None:
-        self._stream = stream
-        self._reserved = front
-        self._place = front
-        stream.seek(front)
-
-    def begin(self) -> BinaryIO:
-        self._stream.write(bytes(BLOCK))
-        return self._stream
-
-    def end(self, digest: Digest, length: int) -> None:
-        stream = self._stream
-        stream.write(bytes(wrapper.padding(length)))
-        stream.seek(self._place)
-        stream.write(wrapper.tar_header(Part(digest, length).name, length))
-        self._place += BLOCK + length + wrapper.padding(length)
-        stream.seek(self._place)
-
-    def finish(self, front: Front) -> None:
-        self._stream.write(END)
-        self._stream.seek(0)
-        for name, member in front.members():
-            self._stream.write(wrapper.tar_header(name, len(member)) + member + bytes(wrapper.padding(len(member))))
-        if self._stream.tell() != self._reserved:
-            raise AssertionError("the front is not as long as was planned")
-
-
 def _front_length(planned: Plan) -> int:
-    """Bytes of members 1 to 7 in a tar: known from the numbers of rows alone, so any digests do."""
+    """Bytes of the front in a tar: known from the numbers of rows alone, so any digests do."""
     digests = [Digest(number.to_bytes(32, "big")) for number in range(len(planned.packs))]
-    front = _front(planned, planned.index(digests), Signers.of())
-    return sum(BLOCK + len(member) + wrapper.padding(len(member)) for _, member in front.members())
-
-
-@contextmanager
-def _folder_target(out: Path) -> Iterator["_Folder"]:
-    """A folder beside `out`, which takes its place at the end."""
-    fresh, old = (out.with_name(f".{out.name}.{state}") for state in ("partial", "replaced"))
-    if out.exists() and not (out / wrapper.LAYOUT_NAME).is_file():
-        raise StorageError(f"{out} exists and is not a bundle", hint="name another place, or remove it")
-    with translated(out):
-        if old.exists() and not out.exists():  # killed between the two renames below
-            old.rename(out)
-        shutil.rmtree(fresh, ignore_errors=True)
-        try:
-            yield _Folder(fresh)
-            if out.exists():
-                shutil.rmtree(old, ignore_errors=True)
-                out.rename(old)
-            fresh.rename(out)
-            sync_folder(out.parent)
-            shutil.rmtree(old, ignore_errors=True)
-        finally:
-            shutil.rmtree(fresh, ignore_errors=True)
-            if old.exists() and not out.exists():
-                old.rename(out)
-
-
-class _Folder:
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._blobs = path / "blobs" / "sha256"
-        self._blobs.mkdir(parents=True)
-        self._current: BinaryIO | None = None
-
-    def begin(self) -> BinaryIO:
-        self._current = (self._blobs / "pack.partial").open("wb")
-        return self._current
-
-    def end(self, digest: Digest, length: int) -> None:
-        if self._current is not None:
-            self._current.flush()
-            os.fsync(self._current.fileno())
-            self._current.close()
-        (self._blobs / "pack.partial").rename(self._path / Part(digest, length).name)
-
-    def finish(self, front: Front) -> None:
-        for name, member in front.members():
-            publish(self._path / name, member, mode=0o644)
-        for folder in (self._blobs, self._blobs.parent, self._path):
-            sync_folder(folder)
+    return _front(planned, planned.index(digests), Signers.of()).length_in_tar()
 
 
 def _built(out: Path, planned: Plan, front: Front, signers: Signers) -> Built:

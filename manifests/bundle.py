@@ -19,11 +19,12 @@ from manifests.content import Model, Package
 from manifests.digest import Digest
 from manifests.envelope import Envelope
 from manifests.errors import DamagedError, FormatError, WrongSignatureError
-from manifests.index import Blob, Chunk, Index
+from manifests.index import Index
 from manifests.keyring import Key, Keyring
 from manifests.medium import Medium, open_medium
 from manifests.progress import Reporter, Silent
 from manifests.statement import Statement
+from manifests.tables import Blob, Chunk
 from manifests.wrapper import INDEX_NAME, MAXIMUM_WRAPPER, Part, Wrapper
 
 _CARRY_AGAIN = "carry the bundle again, or copy it to the medium anew"

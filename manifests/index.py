@@ -3,83 +3,29 @@
 Owns the meaning of the index and nothing else: no paths, no network, no keys. FORMAT.md, section 2, has the bytes.
 * Nothing here is trusted until its envelope has been verified.
 * Every length is known before it is read; nothing is read to the end of a file.
-* The chunks, each at its first mention, fill the packs from end to end: their digests cover every byte.
 """
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
-from typing import Any, Final
-
-import numpy as np
+from typing import Final
 
 from manifests import canonical, content
 from manifests.codecs import MAXIMUM_ENCODED, MAXIMUM_RAW, MAXIMUM_WINDOW, Codec
 from manifests.content import Content
-from manifests.digest import ChunkAlgorithm, Digest
+from manifests.digest import ChunkAlgorithm, Digest, ReadableBuffer
 from manifests.errors import FormatError, UnsupportedFormatError
 from manifests.manifest import Struct
+from manifests.tables import WIDTHS, Blob, Chunk, Limits, Pack, Tables
 
 FORMAT: Final = 1
 MAXIMUM_SIZE: Final = 1 << 30
 """Bytes of an index: some ten million chunks."""
-MAXIMUM_PACK: Final = 256 << 20
-NOWHERE: Final = 0xFFFFFFFF
-"""In a chunk row: no pack (the base has it), or no base row."""
-
 _PRELUDE: Final = struct.Struct("<8sIIQQ32s")
 _MAGIC: Final = b"OBINDEX\x00"
 _MAXIMUM_HEAD: Final = 1 << 20
-_BLOB: Final = struct.Struct("<32s16s20s4xQQQ")
-_CHUNK: Final = struct.Struct("<32s32sIIIIIB3x")
-_PACK: Final = struct.Struct("<32sQ")
-_WIDTHS: Final = {"content": 1, "blobs": _BLOB.size, "chunks": _CHUNK.size, "packs": _PACK.size, "base": 40}
-_BLOB_ROWS: Final = np.dtype(
-    {"names": ["size", "first", "count"], "formats": ["<u8"] * 3, "offsets": [72, 80, 88], "itemsize": _BLOB.size}
-)
-_CHUNK_ROWS: Final = np.dtype(
-    {
-        "names": ["raw", "encoded", "pack", "base", "offset", "codec"],
-        "formats": ["<u4", "<u4", "<u4", "<u4", "<u4", "u1"],
-        "offsets": [64, 68, 72, 76, 80, 84],
-        "itemsize": _CHUNK.size,
-    }
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Blob:
-    """A row of `blobs`: its hashes, its size, and which chunk rows it is made of."""
-
-    digest: Digest
-    md5: bytes
-    git_sha1: bytes
-    size: int
-    first_chunk: int
-    chunk_count: int
-
-
-@dataclass(frozen=True, slots=True)
-class Chunk:
-    """A row of `chunks`: digests are 32 raw bytes, lengths and offset are in bytes."""
-
-    raw_digest: bytes
-    encoded_digest: bytes
-    raw_length: int
-    encoded_length: int
-    pack: int
-    offset: int
-    codec: Codec
-
-
-@dataclass(frozen=True, slots=True)
-class Pack:
-    """A row of `packs`."""
-
-    digest: Digest
-    length: int
+_WIDTHS: Final = {"content": 1, **WIDTHS, "base": 40}
 
 
 class Section(Struct, frozen=True):
@@ -98,14 +44,6 @@ class Requires(Struct, frozen=True):
     digests: tuple[str, ...]
     features: tuple[str, ...]
     kinds: tuple[str, ...]
-
-
-class Limits(Struct, frozen=True):
-    """The largest chunk, raw and encoded, and zstd window, in bytes."""
-
-    encoded: int
-    raw: int
-    window: int
 
 
 class Base(Struct, frozen=True):
@@ -137,9 +75,7 @@ class Index:
     raw: bytes
     head: Head
     content: Content
-    blobs: tuple[Blob, ...]
-    packs: tuple[Pack, ...]
-    chunk_table: memoryview
+    _tables: Tables
 
     @property
     def content_digest(self) -> Digest:
@@ -152,9 +88,19 @@ class Index:
         return ChunkAlgorithm(self.head.chunk_digest)
 
     @property
+    def blobs(self) -> tuple[Blob, ...]:
+        """Every distinct blob, in the order of first mention."""
+        return self._tables.blobs
+
+    @property
+    def packs(self) -> tuple[Pack, ...]:
+        """Every pack, in order."""
+        return self._tables.packs
+
+    @property
     def chunk_count(self) -> int:
         """Rows of the chunk table."""
-        return len(self.chunk_table) // _CHUNK.size
+        return self._tables.chunk_count
 
     @cached_property
     def _by_digest(self) -> dict[Digest, Blob]:
@@ -166,13 +112,12 @@ class Index:
 
     def chunks(self, blob: Blob) -> Iterator[Chunk]:
         """The chunks of a blob, in order."""
-        start = blob.first_chunk * _CHUNK.size
-        yield from _chunks(self.chunk_table[start : start + blob.chunk_count * _CHUNK.size])
+        return self._tables.chunks(blob.first_chunk, blob.chunk_count)
 
     def placed_chunks(self) -> Iterator[Chunk]:
         """Every distinct chunk once, in the order in which the packs hold them."""
         seen: set[bytes] = set()
-        for chunk in _chunks(self.chunk_table):
+        for chunk in self._tables.chunks(0, self.chunk_count):
             if chunk.raw_digest not in seen:
                 seen.add(chunk.raw_digest)
                 yield chunk
@@ -183,38 +128,21 @@ def encode(
     blobs: Sequence[Blob],
     chunks: Sequence[Chunk],
     packs: Sequence[Pack],
-    *,
     algorithm: ChunkAlgorithm,
 ) -> bytes:
     """The index. Its length depends on the numbers of rows alone, never on the digests in them."""
-    sections = {
+    tables = Tables.encode(blobs, chunks, packs)
+    sections: dict[str, ReadableBuffer] = {
         "content": content.encode(carried),
-        "blobs": b"".join(_encode_blob(blob) for blob in blobs),
-        "chunks": b"".join(_encode_chunk(chunk) for chunk in chunks),
-        "packs": b"".join(_PACK.pack(pack.digest.raw, pack.length) for pack in packs),
+        "blobs": tables.blob_rows,
+        "chunks": tables.chunk_rows,
+        "packs": tables.pack_rows,
         "base": b"",
     }
-    codecs = tuple(codec.label for codec in Codec)
     largest = max((chunk.raw_length for chunk in chunks), default=1)
-    head = Head(
-        base=None,
-        chunk_digest=algorithm.value,
-        codecs=codecs,
-        content=str(Digest.of(sections["content"])),
-        format=FORMAT,
-        limits=Limits(encoded=largest, raw=largest, window=max(largest, 1 << 10)),
-        requires=Requires(
-            codecs=codecs, digests=(algorithm.value,), features=(), kinds=tuple(sorted({i.kind for i in carried.items}))
-        ),
-        sections=tuple(
-            Section(count=len(body) // _WIDTHS[name], name=name, required=True, width=_WIDTHS[name])
-            for name, body in sections.items()
-        ),
-        transport=str(_transport(sections)),
-    )
-    body = _padded(canonical.encode(head)) + b"".join(_padded(section) for section in sections.values())
-    head_length = len(canonical.encode(head))
-    return _PRELUDE.pack(_MAGIC, FORMAT, 0, head_length, _PRELUDE.size + len(body), bytes(32)) + body
+    head = canonical.encode(_head(carried, sections, largest, algorithm))
+    body = _padded(head) + b"".join(_padded(section) for section in sections.values())
+    return _PRELUDE.pack(_MAGIC, FORMAT, 0, len(head), _PRELUDE.size + len(body), bytes(32)) + body
 
 
 def decode(raw: bytes) -> Index:
@@ -227,43 +155,35 @@ def decode(raw: bytes) -> Index:
     if str(Digest.of(sections["content"])) != head.content or str(_transport(sections)) != head.transport:
         raise FormatError("index: its sections are not those that its head names")
     carried = content.decode(bytes(sections["content"]))
-    blobs = tuple(
-        Blob(Digest(sha256), md5, git_sha1, size, first, count)
-        for sha256, md5, git_sha1, size, first, count in _BLOB.iter_unpack(sections["blobs"])
-    )
-    packs = tuple(Pack(Digest(sha256), length) for sha256, length in _PACK.iter_unpack(sections["packs"]))
-    _check_blobs(sections["blobs"], sections["chunks"], blobs, carried)
-    _check_chunks(sections["chunks"], head, packs)
-    return Index(raw, head, carried, blobs, packs, sections["chunks"])
+    tables = Tables(sections["blobs"], sections["chunks"], sections["packs"])
+    tables.check(carried, head.limits)
+    return Index(raw, head, carried, tables)
 
 
-def _encode_blob(blob: Blob) -> bytes:
-    return _BLOB.pack(blob.digest.raw, blob.md5, blob.git_sha1, blob.size, blob.first_chunk, blob.chunk_count)
-
-
-def _encode_chunk(chunk: Chunk) -> bytes:
-    return _CHUNK.pack(
-        chunk.raw_digest,
-        chunk.encoded_digest,
-        chunk.raw_length,
-        chunk.encoded_length,
-        chunk.pack,
-        NOWHERE,
-        chunk.offset,
-        chunk.codec,
+def _head(carried: Content, sections: Mapping[str, ReadableBuffer], largest: int, algorithm: ChunkAlgorithm) -> Head:
+    codecs = tuple(codec.label for codec in Codec)
+    kinds = tuple(sorted({item.kind for item in carried.items}))
+    return Head(
+        base=None,
+        chunk_digest=algorithm.value,
+        codecs=codecs,
+        content=str(Digest.of(sections["content"])),
+        format=FORMAT,
+        limits=Limits(encoded=largest, raw=largest, window=max(largest, 1 << 10)),
+        requires=Requires(codecs=codecs, digests=(algorithm.value,), features=(), kinds=kinds),
+        sections=tuple(
+            Section(count=len(body) // _WIDTHS[name], name=name, required=True, width=_WIDTHS[name])
+            for name, body in sections.items()
+        ),
+        transport=str(_transport(sections)),
     )
 
 
-def _chunks(table: memoryview) -> Iterator[Chunk]:
-    for raw_digest, encoded_digest, raw_length, encoded_length, pack, _, offset, codec in _CHUNK.iter_unpack(table):
-        yield Chunk(raw_digest, encoded_digest, raw_length, encoded_length, pack, offset, Codec(codec))
+def _padded(section: ReadableBuffer) -> bytes:
+    return bytes(section) + bytes(-len(section) % 8)
 
 
-def _padded(section: bytes) -> bytes:
-    return section + bytes(-len(section) % 8)
-
-
-def _transport(sections: dict[str, Any]) -> Digest:
+def _transport(sections: Mapping[str, ReadableBuffer]) -> Digest:
     return Digest.of(b"".join(bytes(sections[name]) for name in ("blobs", "chunks", "packs", "base")))
 
 
@@ -339,62 +259,3 @@ def _sections(raw: bytes, head: Head) -> dict[str, memoryview]:
 
 def _aligned(length: int) -> int:
     return length + -length % 8
-
-
-def _check_blobs(table: memoryview, chunks: memoryview, blobs: Sequence[Blob], carried: Content) -> None:
-    """Blobs stand in the order of first mention, with the sizes of their files, and share out the chunk rows."""
-    rows = np.frombuffer(table, dtype=_BLOB_ROWS)
-    lengths = np.frombuffer(chunks, dtype=_CHUNK_ROWS)["raw"].astype(np.uint64)
-    mentioned = dict.fromkeys(file.digest for file in carried.files())
-    if list(mentioned) != [blob.digest for blob in blobs]:
-        raise FormatError("index: the blobs are not those that the content names, each once, in order")
-    sizes = {blob.digest: blob.size for blob in blobs}
-    if any(file.size != sizes[file.digest] for file in carried.files()):
-        raise FormatError("index: a file and its blob have different sizes")
-    ends = np.cumsum(rows["count"], dtype=np.uint64)
-    if len(lengths) != (int(ends[-1]) if len(ends) else 0) or (rows["count"] > len(lengths)).any():
-        raise FormatError("index: the blobs do not share out the chunks without gap")
-    if (rows["first"] != ends - rows["count"]).any():
-        raise FormatError("index: a blob does not begin where the one before ends")
-    sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(lengths, dtype=np.uint64)])
-    if (sums[ends] - sums[ends - rows["count"]] != rows["size"]).any():
-        raise FormatError("index: the chunks of a blob do not add up to its size")
-    if any(any(table[start + 68 : start + 72]) for start in range(0, len(table), _BLOB.size)):
-        raise FormatError("index: padding is not zero")
-
-
-def _check_chunks(table: memoryview, head: Head, packs: Sequence[Pack]) -> None:
-    """Rows with one raw digest are equal; the first ones fill the packs from end to end."""
-    rows = np.frombuffer(table, dtype=_CHUNK_ROWS)
-    cells = np.frombuffer(table, dtype=np.uint8).reshape(-1, _CHUNK.size)
-    if cells[:, 85:].any() or (rows["codec"] >= len(head.codecs)).any() or (rows["base"] != NOWHERE).any():
-        raise FormatError("index: a chunk row has a codec, base or padding that it must not have")
-    for field, limit in (("raw", head.limits.raw), ("encoded", head.limits.encoded)):
-        if len(rows) and (rows[field].min() < 1 or rows[field].max() > limit):
-            raise FormatError(f"index: a chunk's {field} length is outside the declared limits")
-    first: dict[bytes, int] = {}
-    owner = np.fromiter(
-        (first.setdefault(bytes(table[at : at + 32]), at // _CHUNK.size) for at in range(0, len(table), _CHUNK.size)),
-        dtype=np.int64,
-        count=len(rows),
-    )
-    if (cells != cells[owner]).any():
-        raise FormatError("index: two rows of one chunk disagree")
-    _check_packs(rows[owner == np.arange(len(rows))], packs)
-
-
-def _check_packs(rows: "np.ndarray[Any, np.dtype[Any]]", packs: Sequence[Pack]) -> None:
-    """Distinct chunks, in order, lie end to end: pack after pack, offset after offset, to the last byte."""
-    used = [int(pack) for pack in np.unique(rows["pack"])]
-    if used != list(range(len(packs))) or (np.diff(rows["pack"].astype(np.int64)) < 0).any():
-        raise FormatError("index: the chunks do not use the packs in order")
-    starts = np.searchsorted(rows["pack"], np.arange(len(packs) + 1))
-    for number, (start, end) in enumerate(pairwise(starts)):
-        lengths = rows["encoded"][start:end].astype(np.int64)
-        ends = np.cumsum(lengths)
-        if (rows["offset"][start:end] != ends - lengths).any() or ends[-1] != packs[number].length:
-            raise FormatError(f"index: the chunks of pack {number} leave a gap or overlap")
-        if packs[number].length > MAXIMUM_PACK:
-            raise FormatError(f"index: pack {number} has more than {MAXIMUM_PACK} bytes")
-    if len({pack.digest for pack in packs}) != len(packs):
-        raise FormatError("index: one pack is listed twice")

@@ -16,10 +16,10 @@ from manifests import recipe
 from manifests.bundle import SealedBundle, VerifiedBundle
 from manifests.digest import Digest
 from manifests.errors import DiskFullError, RollbackError
-from manifests.index import Blob
 from manifests.progress import Reporter
 from manifests.publish import READ_ONLY, publish, publishing, sweep, translated
 from manifests.recipe import Recipe, RecipeChunk
+from manifests.tables import Blob
 from runtime import generations, ledger, lines, trust
 from runtime.lines import Line
 from runtime.links import Placer

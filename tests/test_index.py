@@ -13,7 +13,7 @@ from manifests.codecs import Codec
 from manifests.content import Content, File, Model, Package
 from manifests.digest import ChunkAlgorithm, Digest
 from manifests.errors import BundleError, FormatError, UnsupportedFormatError
-from manifests.index import Blob, Chunk, Pack
+from manifests.tables import Blob, Chunk, Pack
 
 ONE, TWO = b"first blob", b"second blob!"
 
@@ -49,7 +49,7 @@ PACKS = [Pack(Digest.of(ONE + TWO), len(ONE + TWO))]
 def encoded(
     what: Content = CONTENT, blobs: list[Blob] = BLOBS, chunks: list[Chunk] = CHUNKS, packs: list[Pack] = PACKS
 ) -> bytes:
-    return index.encode(what, blobs, chunks, packs, algorithm=ChunkAlgorithm.BLAKE3)
+    return index.encode(what, blobs, chunks, packs, ChunkAlgorithm.BLAKE3)
 
 
 def test_what_is_encoded_is_decoded() -> None:

@@ -1,0 +1,140 @@
+"""The two forms that a bundle is written in, a tar or a folder: packs first, once; then the front, in its place.
+
+* Nothing appears under the bundle's name before all of it is on the disk; what was there before stays until then.
+"""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+from manifests import wrapper
+from manifests.digest import Digest
+from manifests.errors import StorageError
+from manifests.publish import publish, publishing, sweep, sync_folder, translated
+from manifests.wrapper import BLOCK, END, Part, Wrapper
+
+
+@dataclass(frozen=True, slots=True)
+class Front:
+    """Members 1 to 7."""
+
+    wrapper: Wrapper
+    envelope: bytes
+    attachments: bytes
+    index: bytes
+
+    def members(self) -> Iterator[tuple[str, bytes]]:
+        """Name and content, in order."""
+        yield from self.wrapper.written()
+        yield self.wrapper.envelope.name, self.envelope
+        yield self.wrapper.attachments.name, self.attachments
+        yield self.wrapper.index.name, self.index
+
+    def length_in_tar(self) -> int:
+        """Bytes of these members in a tar, headers and padding counted."""
+        return sum(BLOCK + len(member) + wrapper.padding(len(member)) for _, member in self.members())
+
+
+class Form(Protocol):
+    """Where packs go, and then the front."""
+
+    def begin(self) -> BinaryIO:
+        """A stream for the next pack."""
+
+    def end(self, digest: Digest, length: int) -> None:
+        """The pack is written, and has this digest."""
+
+    def finish(self, front: Front) -> None:
+        """Everything is known now."""
+
+
+@contextmanager
+def tar(out: Path, *, front_length: int) -> Iterator[Form]:
+    """A tar at `out`, with room for the front left free."""
+    if out.is_dir():
+        raise StorageError(f"{out} is a folder", hint="name a file, or use --form folder")
+    with translated(out):
+        sweep(out.parent, out.name)
+        with publishing(out, mode=0o644) as stream:
+            yield _Tar(stream, front_length)
+
+
+class _Tar:
+    def __init__(self, stream: BinaryIO, front: int) -> None:
+        self._stream = stream
+        self._reserved = front
+        self._place = front
+        stream.seek(front)
+
+    def begin(self) -> BinaryIO:
+        self._stream.write(bytes(BLOCK))
+        return self._stream
+
+    def end(self, digest: Digest, length: int) -> None:
+        stream = self._stream
+        stream.write(bytes(wrapper.padding(length)))
+        stream.seek(self._place)
+        stream.write(wrapper.tar_header(Part(digest, length).name, length))
+        self._place += BLOCK + length + wrapper.padding(length)
+        stream.seek(self._place)
+
+    def finish(self, front: Front) -> None:
+        self._stream.write(END)
+        self._stream.seek(0)
+        for name, member in front.members():
+            self._stream.write(wrapper.tar_header(name, len(member)) + member + bytes(wrapper.padding(len(member))))
+        if self._stream.tell() != self._reserved:
+            raise AssertionError("the front is not as long as was planned")
+
+
+@contextmanager
+def folder(out: Path) -> Iterator[Form]:
+    """A folder beside `out`, which takes its place at the end."""
+    fresh, old = (out.with_name(f".{out.name}.{state}") for state in ("partial", "replaced"))
+    if out.exists() and not (out / wrapper.LAYOUT_NAME).is_file():
+        raise StorageError(f"{out} exists and is not a bundle", hint="name another place, or remove it")
+    with translated(out):
+        if old.exists() and not out.exists():  # killed between the two renames below
+            old.rename(out)
+        shutil.rmtree(fresh, ignore_errors=True)
+        try:
+            yield _Folder(fresh)
+            if out.exists():
+                shutil.rmtree(old, ignore_errors=True)
+                out.rename(old)
+            fresh.rename(out)
+            sync_folder(out.parent)
+            shutil.rmtree(old, ignore_errors=True)
+        finally:
+            shutil.rmtree(fresh, ignore_errors=True)
+            if old.exists() and not out.exists():
+                old.rename(out)
+
+
+class _Folder:
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._blobs = path / "blobs" / "sha256"
+        self._blobs.mkdir(parents=True)
+        self._current: BinaryIO | None = None
+
+    def begin(self) -> BinaryIO:
+        self._current = (self._blobs / "pack.partial").open("wb")
+        return self._current
+
+    def end(self, digest: Digest, length: int) -> None:
+        if self._current is not None:
+            self._current.flush()
+            os.fsync(self._current.fileno())
+            self._current.close()
+        (self._blobs / "pack.partial").rename(self._path / Part(digest, length).name)
+
+    def finish(self, front: Front) -> None:
+        for name, member in front.members():
+            publish(self._path / name, member, mode=0o644)
+        for folder in (self._blobs, self._blobs.parent, self._path):
+            sync_folder(folder)
