@@ -66,7 +66,8 @@ def _keyring(root: Path | None, key_paths: tuple[Path, ...]) -> Keyring | None:
     """The keys given, else the root of trust given, else that of this machine if it has one."""
     from runtime import trust
     from runtime.root import Root
+    from runtime.settings import locate_root
 
     if key_paths:
         return Keyring.of([trust.load_key(path) for path in key_paths])
-    return trust.load(Root.open(root.absolute())) if root else site_keyring(None)
+    return trust.load(Root(locate_root(root))) if root else site_keyring(None)
