@@ -19,13 +19,14 @@ from manifests.attachments import ModelSignature
 from manifests.content import Content
 from manifests.digest import ChunkAlgorithm, Digest
 from manifests.envelope import Signature, signed_bytes
+from manifests.errors import ManifestError
 from manifests.lock import Lock
 from manifests.progress import Reporter
 from manifests.recipe import RecipeChunk
 from manifests.statement import Statement
 from manifests.store import Store
 from manifests.tables import MAXIMUM_PACK, Blob, Chunk, Pack
-from manifests.wrapper import Part, Wrapper
+from manifests.wrapper import MAXIMUM_PACKS, Part, Wrapper
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +84,11 @@ def assemble(lock: Lock, store: Store, signers: Signers, out: Path, *, folder: b
     `StorageError`.
     """
     planned = plan(describe(lock, store, reporter), store)
+    if len(planned.packs) > MAXIMUM_PACKS:
+        raise ManifestError(
+            f"{len(planned.packs)} packs are more than a bundle can hold",
+            hint="share the models out over several lines",
+        )
     name = f"write {out.name}"
     reporter.started(name, sum(planned.lengths))
     try:

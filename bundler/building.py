@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bundler.assemble import Built, Signers, assemble
-from bundler.locking import Locking, lock_path, manifest_digest, read_lock
+from bundler.locking import Locking, is_lock, lock_path, manifest_digest, read_lock
 from bundler.manifest_file import load
 from bundler.resolve import fetch_locked
 from bundler.settings import Settings
-from manifests.errors import LockOutdatedError, ManifestError
+from manifests.errors import CorruptStoreError, LockOutdatedError, ManifestError
 from manifests.lock import Lock
 from manifests.progress import Reporter
 from manifests.store import Store
@@ -30,14 +30,30 @@ class Building:
         locked = self._lock()
         target = out or Path(f"{locked.line}-{locked.sequence}.bundle")
         with Store.open(self.settings.store) as store:
-            fetch_locked(locked, base=self.source.parent, store=store, settings=self.settings, reporter=self.reporter)
-            return assemble(locked, store, signers, target, folder=folder, reporter=self.reporter)
+            self._fetch(locked, store)
+            try:
+                return assemble(locked, store, signers, target, folder=folder, reporter=self.reporter)
+            except CorruptStoreError as error:
+                self.reporter.note(f"{error}; fetching what is damaged again")
+                self._repair(locked, store)
+                return assemble(locked, store, signers, target, folder=folder, reporter=self.reporter)
+
+    def _fetch(self, locked: Lock, store: Store) -> None:
+        fetch_locked(locked, base=self.source.parent, store=store, settings=self.settings, reporter=self.reporter)
+
+    def _repair(self, locked: Lock, store: Store) -> None:
+        """Drop every damaged chunk of the lock's files, then fetch what is missing."""
+        for model in locked.models:
+            for package in model.packages:
+                for file in package.files:
+                    store.drop_damaged(file.digest)
+        self._fetch(locked, store)
 
     def _lock(self) -> Lock:
-        if self.source.suffix == ".json" and (given := read_lock(self.source)):
-            return given
-        if not self.source.exists():
+        if not self.source.is_file():
             raise ManifestError(f"{self.source}: no such file")
+        if is_lock(self.source) and (given := read_lock(self.source)):
+            return given
         asked = load(self.source)
         target = lock_path(self.source)
         found = read_lock(target)

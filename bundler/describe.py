@@ -21,6 +21,7 @@ from manifests.errors import ManifestError
 from manifests.lock import Lock, LockedFile, LockedModel, LockedPackage
 from manifests.naming import is_handle, is_repository
 from manifests.progress import Reporter
+from manifests.publish import translated
 from manifests.store import Store
 
 DERIVED: Final = "derived"
@@ -78,7 +79,14 @@ def _package(model: LockedModel, locked: LockedPackage, store: Store, *, first: 
 
 
 def _file(locked: LockedFile) -> File:
-    return File(path=locked.path, blob=str(locked.digest), size=locked.size, source=locked.source, lfs=locked.lfs)
+    return File(
+        path=locked.path, blob=str(locked.digest), size=locked.size, source=_shown(locked.source), lfs=locked.lfs
+    )
+
+
+def _shown(source: str) -> str:
+    """What a bundle says of a source: of a file on the builder's disk, the name alone."""
+    return source if "://" in source else f"./{source.rpartition('/')[2]}"
 
 
 def _graph(package: LockedPackage, store: Store) -> OnnxFile | None:
@@ -87,7 +95,8 @@ def _graph(package: LockedPackage, store: Store) -> OnnxFile | None:
     named = [file for file in graphs if file.path == _WEIGHTS] or graphs
     if package.backend != "onnx" or len(named) != 1:
         return None
-    with tempfile.TemporaryFile() as stream:
+    spool = store.path / "partial"
+    with translated(spool), tempfile.TemporaryFile(dir=spool) as stream:
         for piece in store.read(named[0].digest):
             stream.write(piece)
         stream.flush()
@@ -115,10 +124,12 @@ def _class_names(graph: OnnxFile) -> bytes | None:
         names = ast.literal_eval(graph.metadata.get("names", ""))
     except (ValueError, SyntaxError, MemoryError, RecursionError):
         return None
-    if not isinstance(names, dict) or sorted(names) != list(range(len(names))):
+    if not isinstance(names, dict) or not names or set(names) != set(range(len(names))):
         return None
-    lines = [str(names[number]).strip() for number in range(len(names))]
-    return "".join(f"{line}\n" for line in lines).encode() if lines and all(lines) else None
+    lines = [names[number] for number in range(len(names))]
+    if not all(isinstance(line, str) and line.strip() and line.isprintable() for line in lines):
+        return None
+    return "".join(f"{line.strip()}\n" for line in lines).encode()
 
 
 def _configuration(model: LockedModel, graph: OnnxFile) -> bytes | None:
@@ -152,7 +163,7 @@ def _input_size(graph: OnnxFile) -> tuple[int, int] | None:
     try:
         noted = ast.literal_eval(graph.metadata.get("imgsz", "[640, 640]"))
         height, width = (int(length) for length in noted)
-    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+    except (ValueError, SyntaxError, TypeError, OverflowError, MemoryError, RecursionError):
         return None
     return shape[2] or height, shape[3] or width
 

@@ -4,15 +4,14 @@
 * At most a few chunks are in memory, whatever the size of the stream.
 """
 
-import hashlib
 import os
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import BinaryIO, Final, Protocol
+from typing import BinaryIO, Final
 
 from manifests import codecs
-from manifests.digest import Digest
+from manifests.digest import BlobHashes, Digest
 from manifests.errors import DigestMismatchError
 from manifests.publish import Batch
 from manifests.recipe import Recipe, RecipeChunk
@@ -23,11 +22,6 @@ _AHEAD: Final = 2 * THREADS
 """Chunks in memory at once."""
 
 
-class _Hash(Protocol):
-    def update(self, content: bytes, /) -> None: ...
-    def digest(self) -> bytes: ...
-
-
 def add(store: Store, stream: BinaryIO, *, size: int, subject: str, expected: Digest | None = None) -> Recipe:
     """Put a stream of `size` bytes into the store and return its recipe.
 
@@ -36,16 +30,16 @@ def add(store: Store, stream: BinaryIO, *, size: int, subject: str, expected: Di
     """
     batch = Batch()
     chunks: list[RecipeChunk] = []
-    hashes: tuple[_Hash, ...] = (hashlib.sha256(), hashlib.md5(usedforsecurity=False), _git_hash(size))
+    hashes = BlobHashes.begin(size)
     with _workers() as pool:
         pending: list[Future[RecipeChunk]] = []
         for raw in store.chunker.cut(stream):
             pending.append(pool.submit(_encode_chunk, store, raw, batch))
-            list(pool.map(lambda hash_, raw=raw: hash_.update(raw), hashes))
+            list(pool.map(lambda hash_, raw=raw: hash_.update(raw), hashes.each()))
             if len(pending) >= _AHEAD:
                 chunks.append(pending.pop(0).result())
         chunks.extend(future.result() for future in pending)
-    sha256, md5, git_sha1 = (hash_.digest() for hash_ in hashes)
+    sha256, md5, git_sha1 = hashes.digests()
     actual = sum(chunk.length for chunk in chunks)
     if actual != size:
         raise DigestMismatchError(subject=subject, expected=f"{size} bytes", actual=f"{actual} bytes")
@@ -57,14 +51,11 @@ def add(store: Store, stream: BinaryIO, *, size: int, subject: str, expected: Di
     return recipe
 
 
-def _git_hash(size: int) -> _Hash:
-    """The name that git gives a blob: SHA-1 over a header with its size, and the content."""
-    return hashlib.sha1(b"blob %d\x00" % size, usedforsecurity=False)
-
-
 def _encode_chunk(store: Store, raw: bytes, batch: Batch) -> RecipeChunk:
     chunk = RecipeChunk(store.algorithm.digest(raw), len(raw))
-    if not store.has_chunk(chunk):
+    if store.has_chunk(chunk):
+        store.note_chunk(chunk, batch)
+    else:
         store.add_chunk(chunk.digest, chunk.length, codecs.encode(raw), batch)
     return chunk
 

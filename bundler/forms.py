@@ -13,7 +13,8 @@ from typing import BinaryIO, Protocol
 
 from manifests import wrapper
 from manifests.digest import Digest
-from manifests.errors import StorageError
+from manifests.errors import FormatError, StorageError, UnsupportedFormatError
+from manifests.medium import open_medium
 from manifests.publish import publish, publishing, sweep, sync_folder, translated
 from manifests.wrapper import BLOCK, END, Part, Wrapper
 
@@ -57,6 +58,7 @@ def tar(out: Path, *, front_length: int) -> Iterator[Form]:
     """A tar at `out`, with room for the front left free."""
     if out.is_dir():
         raise StorageError(f"{out} is a folder", hint="name a file, or use --form folder")
+    _refuse_to_replace_anything_else(out)
     with translated(out):
         sweep(out.parent, out.name)
         with publishing(out, mode=0o644) as stream:
@@ -94,9 +96,10 @@ class _Tar:
 @contextmanager
 def folder(out: Path) -> Iterator[Form]:
     """A folder beside `out`, which takes its place at the end."""
+    if not out.name:
+        raise StorageError(f"{out} cannot be replaced as a whole", hint="name a folder for the bundle")
+    _refuse_to_replace_anything_else(out)
     fresh, old = (out.with_name(f".{out.name}.{state}") for state in ("partial", "replaced"))
-    if out.exists() and not (out / wrapper.LAYOUT_NAME).is_file():
-        raise StorageError(f"{out} exists and is not a bundle", hint="name another place, or remove it")
     with translated(out):
         if old.exists() and not out.exists():  # killed between the two renames below
             old.rename(out)
@@ -138,3 +141,20 @@ class _Folder:
             publish(self._path / name, member, mode=0o644)
         for folder in (self._blobs, self._blobs.parent, self._path):
             sync_folder(folder)
+
+
+def _refuse_to_replace_anything_else(out: Path) -> None:
+    """A bundle may be replaced by a newer one; a key, a manifest or somebody's folder may not."""
+    if not out.exists():
+        return
+    medium = None
+    try:
+        medium = open_medium(out)
+        wrapper.parse_index_json(medium.head(wrapper.INDEX_NAME, wrapper.MAXIMUM_WRAPPER))
+    except UnsupportedFormatError:
+        return
+    except FormatError as error:
+        raise StorageError(f"{out} exists and is not a bundle", hint="name another place, or remove it") from error
+    finally:
+        if medium is not None:
+            medium.close()

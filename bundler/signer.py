@@ -15,9 +15,10 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
 from manifests.errors import KeyFileError
 from manifests.keyring import MAXIMUM_PEM, P256_ORDER, Key
-from manifests.publish import PRIVATE, READ_ONLY, publish, translated
+from manifests.publish import PRIVATE, READ_ONLY, publish_new
 
 PUBLIC_SUFFIX: Final = ".pub.pem"
+_LOCKED: Final = (b"-----BEGIN ENCRYPTED", b"Proc-Type: 4,ENCRYPTED")
 
 
 class Signer(Protocol):
@@ -58,7 +59,9 @@ class SoftwareSigner:
         if b"PUBLIC KEY" in pem:
             raise KeyFileError(f"{path} is a public key", hint="signing wants the private one, KEY.pem")
         try:
-            private = serialization.load_pem_private_key(pem, passphrase() if b"ENCRYPTED" in pem else None)
+            private = serialization.load_pem_private_key(
+                pem, passphrase() if any(mark in pem for mark in _LOCKED) else None
+            )
         except (ValueError, UnsupportedAlgorithm) as error:
             raise KeyFileError(f"{path}: a wrong passphrase, or not a private key in PEM") from error
         if isinstance(private, ed25519.Ed25519PrivateKey):
@@ -80,12 +83,22 @@ def generate(path: Path, passphrase: bytes | None) -> Key:
     """
     for target in (path, public_path(path)):
         if target.exists():
-            raise KeyFileError(f"{target} exists already", hint="name another file; keys are never overwritten")
+            raise _taken(target)
     private = ec.generate_private_key(ec.SECP256R1())
-    lock = serialization.BestAvailableEncryption(passphrase) if passphrase else serialization.NoEncryption()
-    pem = private.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, lock)
+    try:
+        lock = serialization.BestAvailableEncryption(passphrase) if passphrase else serialization.NoEncryption()
+        pem = private.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, lock)
+    except ValueError as error:
+        raise KeyFileError("the passphrase cannot be used: it has 1 to 1023 bytes") from error
     key = Key.of(private.public_key())
-    with translated(path):
-        publish(path, pem, mode=PRIVATE)
-        publish(public_path(path), key.pem, mode=READ_ONLY | 0o200)
+    for target, content, mode in ((path, pem, PRIVATE), (public_path(path), key.pem, READ_ONLY | 0o200)):
+        if not publish_new(target, content, mode=mode):
+            raise _taken(target)
     return key
+
+
+def _taken(path: Path) -> KeyFileError:
+    return KeyFileError(
+        f"{path} exists already: keys are never overwritten",
+        hint="name another file; `openssl pkey -in KEY.pem -pubout -out KEY.pub.pem` makes a lost public half",
+    )

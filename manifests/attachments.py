@@ -5,6 +5,7 @@
 """
 
 import base64
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
@@ -13,9 +14,12 @@ from manifests import canonical
 from manifests.content import Content
 from manifests.envelope import in_slot, out_of_slot, strict_base64
 from manifests.errors import FormatError
+from manifests.keyring import is_key_id
 from manifests.manifest import Struct
 
 MAXIMUM_SLOT: Final = 64 << 20
+MAXIMUM_PER_PACKAGE: Final = 8
+"""Signatures over one package."""
 _ROOM: Final = 64 << 10
 _PER_PACKAGE: Final = 512
 _STEP: Final = 4 << 10
@@ -63,6 +67,8 @@ def encode(signatures: Iterable[ModelSignature], size: int) -> bytes:
 
 def decode(slot: bytes, carried: Content) -> tuple[ModelSignature, ...]:
     """The model signatures in `slot`; `FormatError` for any spelling but the one that `encode` writes."""
+    if len(slot) != slot_size(carried):
+        raise FormatError("attachments: the slot has not the size that follows from the index")
     text = out_of_slot(slot, subject="attachments")
     parsed = canonical.decode_as(text, _Attachments, limit=MAXIMUM_SLOT, subject="attachments")
     signatures = tuple(
@@ -72,6 +78,10 @@ def decode(slot: bytes, carried: Content) -> tuple[ModelSignature, ...]:
     for entry in signatures:
         if not (0 <= entry.item < len(carried.items) and 0 <= entry.package < len(carried.items[entry.item].packages)):
             raise FormatError("attachments: a signature for a package that the bundle does not carry")
-    if len(slot) != slot_size(carried) or encode(signatures, len(slot)) != slot:
+    owners = Counter((entry.item, entry.package) for entry in signatures)
+    named = {(entry.item, entry.package, entry.key_id) for entry in signatures}
+    if len(named) != len(signatures) or max(owners.values(), default=0) > MAXIMUM_PER_PACKAGE:
+        raise FormatError("attachments: a key signs one package twice, or too many sign it")
+    if encode(signatures, len(slot)) != slot or not all(is_key_id(entry.key_id) for entry in signatures):
         raise FormatError("attachments: the spelling is not the one that counts")
     return signatures

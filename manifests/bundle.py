@@ -7,8 +7,9 @@
 
 import hashlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -16,7 +17,7 @@ from typing import Self
 from manifests import attachments, codecs, envelope, index, model_signature, statement, wrapper
 from manifests.attachments import ModelSignature
 from manifests.content import Model, Package
-from manifests.digest import Digest
+from manifests.digest import BlobHashes, Digest
 from manifests.envelope import Envelope
 from manifests.errors import DamagedError, FormatError, WrongSignatureError
 from manifests.index import Index
@@ -80,6 +81,11 @@ class SealedBundle:
         Errors: `UnsignedError`, `UnknownKeyError`, `WrongSignatureError`; then those of `open`.
         """
         signers = envelope.verify(self.envelope, keyring)
+        if self._wrapper.index.digest != self.statement.index:
+            raise WrongSignatureError(
+                f"{self.path}: what trusted keys signed is another index than the one carried",
+                hint="do not use it; keep the medium, and tell your security officer",
+            )
         return VerifiedBundle(self._index(), self._medium, signers, keyring, self._attachments_slot())
 
     def _open_wrapper(self) -> Wrapper:
@@ -97,12 +103,13 @@ class SealedBundle:
         return found
 
     def _compare_members(self, found: list[tuple[str, int]], expected: list[tuple[str, int]], *, ordered: bool) -> None:
+        sizes = dict(found)
         for name, size in expected:
-            if dict(found).get(name) != size:
+            if sizes.get(name) != size:
                 raise DamagedError(
                     f"{self.path}: {name} is missing or has another length", hint=_CARRY_AGAIN, facts={"expected": size}
                 )
-        if stray := dict(found).keys() - dict(expected).keys():
+        if stray := sizes.keys() - dict(expected).keys():
             raise FormatError(f"{self.path}: {min(stray)} does not belong to the bundle")
         if ordered and found != expected:
             raise FormatError(f"{self.path}: its members are not in the order that the format asks for")
@@ -121,9 +128,8 @@ class SealedBundle:
     def _index(self) -> Index:
         """The index, if it is the one that the statement names and the wrapper carries."""
         if self._wrapper.index != Part(self.statement.index, self.statement.index_size):
-            raise WrongSignatureError(
-                f"{self.path}: the signed statement is about another index than the one carried",
-                hint="do not use it; keep the medium, and tell your security officer",
+            raise DamagedError(
+                f"{self.path}: the statement is about another index than the one carried", hint=_CARRY_AGAIN
             )
         found = index.decode(self._part(self._wrapper.index, index.MAXIMUM_SIZE, "index"))
         if Statement.of(found) != self.statement:
@@ -132,6 +138,8 @@ class SealedBundle:
         reference = f"{found.content.line}-{found.content.sequence}"
         if packs != self._wrapper.packs or reference != self._wrapper.reference:
             raise FormatError(f"{self.path}: manifest and index disagree about packs or name")
+        if self._wrapper.attachments.size != attachments.slot_size(found.content):
+            raise FormatError(f"{self.path}: the attachments have not the size that follows from the index")
         attachments.decode(self._attachments_slot(), found.content)
         return found
 
@@ -175,32 +183,44 @@ class VerifiedBundle:
 
     def model_signature(self, model: Model, package: Package) -> bytes | None:
         """The signature file of a package, if a key trusted here made one; None otherwise."""
-        for signature in self._model_signatures:
+        for signature in self._model_signatures.get((model.id, package.id), ()):
             key = self._keyring.find(signature.key_id)
-            signed = self.index.content.items[signature.item]
-            if key is None or signed is not model or signed.packages[signature.package] is not package:
-                continue
-            if model_signature.verifies(model, package, signature, key):
+            if key is not None and model_signature.verifies(model, package, signature, key):
                 return model_signature.encode(model, package, signature.content, key)
         return None
 
     @cached_property
-    def _model_signatures(self) -> tuple[ModelSignature, ...]:
-        return attachments.decode(self._attachments, self.index.content)
+    def _model_signatures(self) -> dict[tuple[str, str], list[ModelSignature]]:
+        """By model id and package id; at most a few for each."""
+        found: dict[tuple[str, str], list[ModelSignature]] = {}
+        for signature in attachments.decode(self._attachments, self.index.content):
+            model = self.index.content.items[signature.item]
+            found.setdefault((model.id, model.packages[signature.package].id), []).append(signature)
+        return found
 
 
 def _check(carried: Index, medium: Medium, reporter: Reporter) -> None:
-    """Every distinct chunk, in the order of the packs, and the SHA-256 of each pack by the way."""
+    """Every chunk, blob by blob, and by the way the hashes of each blob and of each pack."""
     name = "verify"
-    reporter.started(name, sum(pack.length for pack in carried.packs))
+    reporter.started(name, sum(blob.size for blob in carried.blobs))
+    packs = [hashlib.sha256() for _ in carried.packs]
+    placed: set[bytes] = set()
     try:
-        hashes = [hashlib.sha256() for _ in carried.packs]
-        for chunk in carried.placed_chunks():
-            encoded = _encoded(carried, medium, chunk)
-            _raw(carried, chunk, encoded)
-            hashes[chunk.pack].update(encoded)
-            reporter.advanced(name, len(encoded))
-        for pack, hash_ in zip(carried.packs, hashes, strict=True):
+        with ThreadPoolExecutor(max_workers=4) as pool:
+            for blob in carried.blobs:
+                hashes = BlobHashes.begin(blob.size)
+                for chunk in carried.chunks(blob):
+                    encoded = _encoded(carried, medium, chunk)
+                    raw = _raw(carried, chunk, encoded)
+                    jobs = [partial(hash_.update, raw) for hash_ in hashes.each()]
+                    if chunk.raw_digest not in placed:
+                        placed.add(chunk.raw_digest)
+                        jobs.append(partial(packs[chunk.pack].update, encoded))
+                    list(pool.map(lambda job: job(), jobs))
+                    reporter.advanced(name, len(raw))
+                if hashes.digests() != (blob.digest.raw, blob.md5, blob.git_sha1):
+                    raise FormatError(f"blob {blob.digest} is not named by its own hashes: its builder lies or erred")
+        for pack, hash_ in zip(carried.packs, packs, strict=True):
             if hash_.digest() != pack.digest.raw:
                 raise DamagedError(f"pack {pack.digest} is not named by its own digest")
     finally:
@@ -224,7 +244,7 @@ def _encoded(carried: Index, medium: Medium, chunk: Chunk) -> bytes:
 
 
 def _raw(carried: Index, chunk: Chunk, encoded: bytes) -> bytes:
-    raw = codecs.decode(chunk.codec, encoded, chunk.raw_length)
+    raw = codecs.decode(chunk.codec, encoded, chunk.raw_length, window=carried.head.limits.window)
     if carried.algorithm.digest(raw) != chunk.raw_digest:
         raise FormatError(
             "a chunk does not decode to the bytes that the index names: whoever built this made a mistake"

@@ -55,21 +55,22 @@ def encode(raw: ReadableBuffer) -> Encoded:
     return Encoded(Codec.ZSTD, frame) if len(frame) < len(raw) else Encoded(Codec.RAW, bytes(raw))
 
 
-def decode(codec: Codec, encoded: ReadableBuffer, raw_length: int) -> bytes:
-    """The `raw_length` bytes that `encoded` stands for; `DamagedError` for anything that is not exactly that."""
-    raw = bytes(encoded) if codec is Codec.RAW else _decode_frame(encoded, raw_length)
+def decode(codec: Codec, encoded: ReadableBuffer, raw_length: int, *, window: int = MAXIMUM_WINDOW) -> bytes:
+    """The `raw_length` bytes that `encoded` stands for; `DamagedError` for anything that is not exactly that.
+
+    `window` is the largest history, in bytes, that a frame may ask for.
+    """
+    raw = bytes(encoded) if codec is Codec.RAW else _decode_frame(encoded, raw_length, window)
     if len(raw) != raw_length:
         raise DamagedError(f"a chunk decodes to {len(raw)} bytes, and {raw_length} were declared")
     return raw
 
 
-def _decode_frame(encoded: ReadableBuffer, raw_length: int) -> bytes:
+def _decode_frame(encoded: ReadableBuffer, raw_length: int, window: int) -> bytes:
     try:
         frame = zstandard.get_frame_parameters(encoded)
-        if frame.content_size != raw_length or frame.dict_id or frame.window_size > MAXIMUM_WINDOW:
-            raise DamagedError(
-                "a zstd frame does not declare the length, window or dictionary that the format asks for"
-            )
+        if frame.content_size != raw_length or frame.dict_id or frame.has_checksum or frame.window_size > window:
+            raise DamagedError("a zstd frame is not of the one kind that the format allows")
         decompressor = zstandard.ZstdDecompressor(max_window_size=MAXIMUM_WINDOW)
         return decompressor.decompress(encoded, max_output_size=raw_length, allow_extra_data=False)
     except zstandard.ZstdError as error:

@@ -12,8 +12,16 @@ from manifests import canonical
 from manifests.digest import Digest
 from manifests.errors import FormatError, NamingError, UnsupportedFormatError
 from manifests.manifest import LAYOUTS, Struct
-from manifests.naming import check_ids, checked_id, checked_line, checked_package_id
-from manifests.paths import check_tree, checked_path
+from manifests.naming import (
+    check_ids,
+    checked_id,
+    checked_line,
+    checked_package_id,
+    is_handle,
+    is_repository,
+    repository_folder,
+)
+from manifests.paths import check_tree, checked_path, fold
 
 MAXIMUM_SIZE: Final = 256 << 20
 """Bytes of the section."""
@@ -92,6 +100,8 @@ def decode(section: bytes) -> Content:
                 f"the bundle carries an item of kind {kind!r}, which this program does not know"
             )
     content = canonical.convert(value, Content, subject="content")
+    if encode(content) != section:
+        raise FormatError("content: a field that has no value must be left out")
     try:
         _check(content)
     except NamingError as error:
@@ -109,8 +119,11 @@ def _check(content: Content) -> None:
     if not 1 <= content.sequence <= canonical.MAXIMUM_INTEGER:
         raise FormatError(f"content: sequence {content.sequence} is not a positive number")
     ids = [item.id for item in content.items]
-    if not ids or ids != sorted(ids):
-        raise FormatError("content: items must be sorted by id, and there must be one")
+    if not ids or ids != sorted(set(ids)):
+        raise FormatError("content: items must be sorted by id, each once, and there must be one")
+    folders = [fold(repository_folder(item.id)) for item in content.items if "huggingface" in item.layouts]
+    if len(set(folders)) != len(folders):
+        raise FormatError("content: two ids would share one repository folder")
     check_ids(name for item in content.items for name in (item.id, *item.aliases))
     for item in content.items:
         _check_model(item)
@@ -121,17 +134,31 @@ def _check_model(item: Model) -> None:
         checked_id(name)
     if len(item.commit) != 40 or set(item.commit) - set("0123456789abcdef"):
         raise FormatError(f"content: {item.id}: a commit has 40 hex digits")
-    if set(item.layouts) - set(LAYOUTS):
-        raise UnsupportedFormatError(f"{item.id}: unknown layout among {', '.join(item.layouts)}")
+    _check_layouts(item)
     if [package.default for package in item.packages] != [True] + [False] * (len(item.packages) - 1):
         raise FormatError(f"content: {item.id}: the first package, and no other, must be the default")
     if len({package.id.casefold() for package in item.packages}) != len(item.packages):
         raise FormatError(f"content: {item.id}: two packages have one id")
     for package in item.packages:
         checked_package_id(package.id)
+        if min(package.opset or 1, package.static_batch or 1) < 1:
+            raise FormatError(f"content: {item.id}: opset and batch are positive numbers")
         paths = [checked_path(file.path) for file in package.files]
         if not paths or paths != sorted(paths):
             raise FormatError(f"content: {item.id}: files must be sorted by path, and there must be one")
         check_tree(paths, subject=item.id)
         for file in package.files:
             Digest.parse(file.blob)
+
+
+def _check_layouts(item: Model) -> None:
+    """`directory` always; the others only where their clients could take the names."""
+    if set(item.layouts) - set(LAYOUTS):
+        raise UnsupportedFormatError(f"{item.id}: unknown layout among {', '.join(item.layouts)}")
+    if list(item.layouts) != sorted({"directory", *item.layouts}):
+        raise FormatError(f"content: {item.id}: layouts must be sorted, each once, with `directory` among them")
+    if "huggingface" in item.layouts and not is_repository(item.id):
+        raise FormatError(f"content: {item.id} cannot be a repository")
+    paths = (file.path for package in item.packages for file in package.files)
+    if "inference" in item.layouts and not all(is_handle(path) for path in paths):
+        raise FormatError(f"content: {item.id} has a file that inference-models could not take")

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final, Self, TypeAlias
+from typing import Final, Protocol, Self, TypeAlias
 
 from blake3 import blake3
 
@@ -45,6 +45,42 @@ class Digest:
 
     def __str__(self) -> str:
         return f"sha256:{self.hex}"
+
+
+class Hash(Protocol):
+    """What `hashlib` gives."""
+
+    def update(self, content: ReadableBuffer, /) -> None:
+        """Hash on."""
+
+    def digest(self) -> bytes:
+        """The digest of all that came."""
+
+
+@dataclass(frozen=True, slots=True)
+class BlobHashes:
+    """Every hash that a client names a blob by, under way: SHA-256, MD5, and SHA-1 as git takes it."""
+
+    sha256: Hash
+    md5: Hash
+    git_sha1: Hash
+
+    @classmethod
+    def begin(cls, size: int) -> Self:
+        """The hashes of a blob of `size` bytes: git's begins with a header that names it."""
+        return cls(
+            hashlib.sha256(),
+            hashlib.md5(usedforsecurity=False),
+            hashlib.sha1(b"blob %d\x00" % size, usedforsecurity=False),
+        )
+
+    def each(self) -> tuple[Hash, Hash, Hash]:
+        """The three, so that each can be fed by a thread of its own."""
+        return self.sha256, self.md5, self.git_sha1
+
+    def digests(self) -> tuple[bytes, bytes, bytes]:
+        """SHA-256 (32 bytes), MD5 (16) and git's SHA-1 (20)."""
+        return self.sha256.digest(), self.md5.digest(), self.git_sha1.digest()
 
 
 class ChunkAlgorithm(StrEnum):

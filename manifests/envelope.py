@@ -12,7 +12,7 @@ from typing import Final
 
 from manifests import canonical
 from manifests.errors import FormatError, UnknownKeyError, UnsignedError, WrongSignatureError
-from manifests.keyring import Key, Keyring
+from manifests.keyring import Key, Keyring, is_key_id
 from manifests.manifest import Struct
 from manifests.statement import PAYLOAD_TYPE
 
@@ -79,8 +79,10 @@ def decode(slot: bytes) -> Envelope:
         tuple(Signature(entry.keyid, strict_base64(entry.sig, subject="envelope")) for entry in parsed.signatures),
     )
     ids = [signature.key_id for signature in envelope.signatures]
-    if len(set(ids)) != len(ids) or encode(envelope.payload, envelope.signatures) != slot:
-        raise FormatError("envelope: a key signs twice, or the spelling is not the one that counts")
+    if len(set(ids)) != len(ids) or not all(is_key_id(each) for each in ids):
+        raise FormatError("envelope: a key signs twice, or a key id is not 64 hex digits")
+    if encode(envelope.payload, envelope.signatures) != slot:
+        raise FormatError("envelope: the spelling is not the one that counts")
     return envelope
 
 

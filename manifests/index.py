@@ -114,14 +114,6 @@ class Index:
         """The chunks of a blob, in order."""
         return self._tables.chunks(blob.first_chunk, blob.chunk_count)
 
-    def placed_chunks(self) -> Iterator[Chunk]:
-        """Every distinct chunk once, in the order in which the packs hold them."""
-        seen: set[bytes] = set()
-        for chunk in self._tables.chunks(0, self.chunk_count):
-            if chunk.raw_digest not in seen:
-                seen.add(chunk.raw_digest)
-                yield chunk
-
 
 def encode(
     carried: Content,

@@ -4,6 +4,7 @@
 * Signatures have one spelling: strict DER and low S for ECDSA, 64 bytes for Ed25519.
 """
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
@@ -18,6 +19,8 @@ from manifests.errors import KeyFileError
 
 MAXIMUM_PEM: Final = 16 << 10
 P256_ORDER: Final = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+
+_ID: Final = re.compile(r"[0-9a-f]{64}")
 
 PublicKey = ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey
 
@@ -102,6 +105,11 @@ class Keyring:
     def find(self, key_id: str) -> Key | None:
         """The trusted key with this id; None if it is unknown or revoked."""
         return None if key_id in self.revoked else self.keys.get(key_id)
+
+
+def is_key_id(text: str) -> bool:
+    """Whether `text` is spelled as a key id: 64 lower-case hex digits."""
+    return _ID.fullmatch(text) is not None
 
 
 _CONSONANTS: Final = "bdfghjklmnprstvz"

@@ -11,7 +11,7 @@ import msgspec
 from manifests import canonical
 from manifests.digest import Digest
 from manifests.errors import FormatError, ManifestError, UnsupportedFormatError
-from manifests.manifest import Struct
+from manifests.manifest import LAYOUTS, TASKS, Struct
 from manifests.naming import check_ids, checked_id, checked_line, checked_package_id
 from manifests.paths import check_tree, checked_path
 
@@ -89,7 +89,7 @@ def decode(content: bytes, *, subject: str) -> Lock:
     except UnsupportedFormatError:
         raise
     except FormatError as error:
-        raise ManifestError(error.message, hint="`bundle lock MANIFEST` writes it anew") from error
+        raise ManifestError(error.message, hint="remove it; `bundle lock MANIFEST` then writes it anew") from error
     return lock
 
 
@@ -104,8 +104,14 @@ def _check(lock: Lock, *, subject: str) -> None:
     checked_line(lock.line)
     if lock.format != FORMAT or lock.sequence < 1:
         raise FormatError(f"{subject}: format must be {FORMAT} and sequence at least 1")
+    if not lock.models:
+        raise FormatError(f"{subject}: it locks no model")
     for model in lock.models:
         checked_id(model.id)
+        if not model.packages or not all(package.files for package in model.packages):
+            raise FormatError(f"{subject}: {model.id} has a package without files, or none")
+        if set(model.layouts or ()) - set(LAYOUTS) or model.task not in TASKS:
+            raise FormatError(f"{subject}: {model.id} has a task or layout that does not exist")
         for package in model.packages:
             checked_package_id(package.id)
             check_tree((checked_path(file.path) for file in package.files), subject=f"{model.id} {package.id}")

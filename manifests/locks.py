@@ -29,7 +29,12 @@ class FileLock:
             self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o644)
         except OSError as error:
             raise StorageError(f"{self._path}: {error.strerror}") from error
-        if not try_lock(self._descriptor, exclusive=self._exclusive):
+        try:
+            taken = try_lock(self._descriptor, exclusive=self._exclusive)
+        except OSError as error:
+            self.release()
+            raise StorageError(f"{self._path} cannot be locked: {error.strerror}") from error
+        if not taken:
             self.release()
             raise BusyError(self._busy, hint="wait until it has finished, then run this again")
 
@@ -50,12 +55,15 @@ class FileLock:
 
 
 def try_lock(descriptor: int, *, exclusive: bool) -> bool:
-    """Lock an open file until it is closed; False when another process holds it the other way."""
+    """Lock an open file until it is closed; False when another process holds it the other way.
+
+    `OSError` where the file system has no locks.
+    """
     try:
         if sys.platform == "win32":  # msvcrt knows only exclusive locks: a shared one excludes there as well
             msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
         else:
             fcntl.flock(descriptor, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)
-    except OSError:
+    except (BlockingIOError, PermissionError):  # what POSIX and Windows say of a lock that another process holds
         return False
     return True

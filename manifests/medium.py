@@ -83,8 +83,10 @@ class Tar:
         place = 0
         while (header := self._pread(place, BLOCK)) != END[:BLOCK]:
             name, size = parse_tar_header(header)
-            if name in self._places or len(self._places) >= MAXIMUM_MEMBERS:
-                raise FormatError(f"{self._path}: member {name} occurs twice, or there are too many")
+            if name in self._places:
+                raise FormatError(f"{self._path}: member {name} occurs twice")
+            if len(self._places) >= MAXIMUM_MEMBERS:
+                raise FormatError(f"{self._path}: more than {MAXIMUM_MEMBERS} members")
             end = place + BLOCK + size + padding(size)
             if end > self._size:
                 raise self._truncated(f"in the middle of {name}")
@@ -135,10 +137,11 @@ class Folder:
 
     def head(self, name: str, limit: int) -> bytes:
         """One of the two files that are not blobs."""
-        try:
-            size = self._size(name)
-        except FileNotFoundError as error:
-            raise FormatError(f"{self._path}: not a bundle: it has no {name}") from error
+        with translated(self._path):
+            try:
+                size = self._size(name)
+            except FileNotFoundError as error:
+                raise FormatError(f"{self._path}: not a bundle: it has no {name}") from error
         if size > limit:
             raise FormatError(f"{self._path}: not a bundle: {name} is too long")
         return self.read(name, 0, size)
@@ -148,6 +151,7 @@ class Folder:
         with translated(self._path):
             self._only(self._path, {LAYOUT_NAME, INDEX_NAME, "blobs"})
             self._only(self._path / "blobs", {"sha256"})
+            self._only(self._path / "blobs" / "sha256", None)
             names = sorted(entry.name for entry in os.scandir(self._path / "blobs" / "sha256"))
             if len(names) > MAXIMUM_MEMBERS:
                 raise FormatError(f"{self._path}: too many members")
@@ -175,9 +179,12 @@ class Folder:
             raise FormatError(f"{self._path}: {name} is not a regular file")
         return status.st_size
 
-    def _only(self, folder: Path, known: set[str]) -> None:
+    def _only(self, folder: Path, known: set[str] | None) -> None:
+        """A real folder, not a link to one, with exactly the `known` names if they are known."""
         if not stat.S_ISDIR(folder.lstat().st_mode):
             raise FormatError(f"{folder} is not a folder")
+        if known is None:
+            return
         names = {entry.name for entry in os.scandir(folder)}
         if stray := sorted(names - known):
             raise self._unlisted(stray[0])

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from manifests.errors import NamingError, printable
-from manifests.paths import checked_path, fold
+from manifests.paths import checked_path, clashes, fold
 
 RESERVED: Final = frozenset(
     {
@@ -63,16 +63,10 @@ def checked_package_id(text: str) -> str:
 
 def check_ids(ids: Iterable[str]) -> None:
     """`NamingError` if two ids or aliases clash, or if one would be a folder inside another."""
-    seen: dict[str, str] = {}
-    for name in ids:
-        other = seen.setdefault(fold(name), name)
-        if other is not name:
-            raise NamingError(f"ids {other!r} and {name!r} clash", hint="ids and aliases must differ in more than case")
-    for key, name in seen.items():
-        parts = key.split("/")
-        for depth in range(1, len(parts)):
-            if (outer := seen.get("/".join(parts[:depth]))) is not None:
-                raise NamingError(f"ids {outer!r} and {name!r}: the first would be a folder of the second")
+    for one, other in clashes(ids):
+        if fold(one) == fold(other):
+            raise NamingError(f"ids {one!r} and {other!r} clash", hint="ids and aliases must differ in more than case")
+        raise NamingError(f"ids {one!r} and {other!r}: the first would be a folder of the second")
 
 
 def slug(model_id: str) -> str:

@@ -6,7 +6,8 @@
 
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from itertools import pairwise
 from typing import Final
 
 from manifests.errors import NamingError, printable
@@ -29,18 +30,18 @@ def checked_path(text: str) -> str:
 
 def check_tree(paths: Iterable[str], *, subject: str) -> None:
     """`NamingError` if two of `paths` would be one file somewhere, or if one is a folder of another."""
-    folded: dict[str, str] = {}
-    folders: dict[str, str] = {}
-    for path in paths:
-        key = fold(path)
-        if key in folded:
-            raise NamingError(f"{subject}: {folded[key]!r} and {path!r} are one name where case does not count")
-        folded[key] = path
-        parts = key.split("/")
-        for depth in range(1, len(parts)):
-            folders.setdefault("/".join(parts[:depth]), path)
-    for key in folded.keys() & folders.keys():
-        raise NamingError(f"{subject}: {folded[key]!r} is a file, and a folder of {folders[key]!r}")
+    for one, other in clashes(paths):
+        if fold(one) == fold(other):
+            raise NamingError(f"{subject}: {one!r} and {other!r} are one name where case does not count")
+        raise NamingError(f"{subject}: {one!r} is a file, and a folder of {other!r}")
+
+
+def clashes(paths: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Pairs of which the first, case apart, is the second or a folder of it. Sorted by parts, such are neighbours."""
+    ordered = sorted((fold(path).split("/"), path) for path in paths)
+    for (inner, one), (outer, other) in pairwise(ordered):
+        if outer[: len(inner)] == inner:
+            yield one, other
 
 
 def fold(text: str) -> str:

@@ -7,6 +7,7 @@
 """
 
 import errno
+import glob
 import os
 import secrets
 from collections.abc import Iterator
@@ -20,6 +21,9 @@ from manifests.locks import try_lock
 READ_ONLY: Final = 0o444
 PRIVATE: Final = 0o600
 _SUFFIX: Final = ".partial"
+_FOLDER_MODE: Final = 0o755
+_SHARD_DEPTH: Final = 3
+"""Folders above a file of a batch whose names may be as new as its own."""
 _IS_WINDOWS: Final = os.name == "nt"
 
 
@@ -29,6 +33,24 @@ def publish(path: Path, content: bytes, *, mode: int = READ_ONLY) -> None:
         stream.write(content)
 
 
+def publish_new(path: Path, content: bytes, *, mode: int = READ_ONLY) -> bool:
+    """As `publish`, but never in the place of another: False, and nothing changed, if `path` is there already."""
+    fresh = path.with_name(f".{path.name}.{secrets.token_hex(4)}.new")
+    try:
+        with publishing(fresh, mode=mode) as stream:
+            stream.write(content)
+        with translated(path):
+            os.link(fresh, path)
+    except StorageError:
+        if path.exists():
+            return False
+        raise
+    finally:
+        fresh.unlink(missing_ok=True)
+    sync_folder(path.parent)
+    return True
+
+
 @contextmanager
 def publishing(path: Path, *, mode: int = READ_ONLY, durable: bool = True) -> Iterator[BinaryIO]:
     """A stream whose content appears under `path` when the block ends well, and leaves nothing when it does not.
@@ -36,8 +58,10 @@ def publishing(path: Path, *, mode: int = READ_ONLY, durable: bool = True) -> It
     The stream is seekable. With `durable=False` neither file nor folder is synced: for content that checks itself.
     Errors: `DiskFullError`, `StorageError`.
     """
+    if not path.name:
+        raise StorageError(f"{str(path)!r} is not the name of a file")
     with translated(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent, durable=durable)
         temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{_SUFFIX}")
         try:
             with _create(temporary) as stream:
@@ -62,7 +86,8 @@ def _create(temporary: Path) -> BinaryIO:
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
     descriptor = os.open(temporary, flags, PRIVATE)
     if not _IS_WINDOWS:
-        try_lock(descriptor, exclusive=True)
+        with suppress(OSError):  # no locks on this file system: then nobody sweeps here either
+            try_lock(descriptor, exclusive=True)
     return os.fdopen(descriptor, "r+b")
 
 
@@ -78,13 +103,29 @@ class Batch:
             stream.write(content)
         self._paths.append(path)
 
+    def note(self, path: Path) -> None:
+        """Make a file durable that was there already: whoever wrote it may have been killed before its sync."""
+        self._paths.append(path)
+
     def sync(self) -> None:
         """Return when every file of the batch, and its name, is on the disk."""
         for path in self._paths:
             sync_file(path)
-        for folder in sorted({path.parent for path in self._paths}):
+        for folder in sorted({folder for path in self._paths for folder in list(path.parents)[:_SHARD_DEPTH]}):
             sync_folder(folder)
         self._paths.clear()
+
+
+def make_folder(folder: Path, *, durable: bool = True) -> None:
+    """Make `folder` and what is missing above it, the same for every umask; on the disk when this returns."""
+    missing = [each for each in (folder, *folder.parents) if not each.exists()]
+    for each in reversed(missing):
+        with suppress(FileExistsError):
+            each.mkdir()
+            if not _IS_WINDOWS:
+                each.chmod(_FOLDER_MODE)
+        if durable:
+            sync_folder(each.parent)
 
 
 def sync_file(path: Path) -> None:
@@ -107,7 +148,8 @@ def sync_folder(folder: Path) -> None:
 
 def sweep(folder: Path, name: str = "*") -> None:
     """Remove the temporaries of killed writers of `name` in `folder`; those in use stay."""
-    for temporary in folder.glob(f".{name}.????????{_SUFFIX}"):
+    pattern = name if name == "*" else glob.escape(name)
+    for temporary in folder.glob(f".{pattern}.????????{_SUFFIX}"):
         with suppress(OSError):  # it was published or swept by another process at this moment, or is not ours
             if _IS_WINDOWS or not _in_use(temporary):
                 temporary.unlink()
@@ -116,11 +158,6 @@ def sweep(folder: Path, name: str = "*") -> None:
 def _in_use(temporary: Path) -> bool:
     with temporary.open("rb") as stream:
         return not try_lock(stream.fileno(), exclusive=True)
-
-
-def is_temporary(name: str) -> bool:
-    """Whether `name` is that of a temporary file of this module."""
-    return name.startswith(".") and name.endswith(_SUFFIX)
 
 
 @contextmanager

@@ -15,6 +15,7 @@
 import hashlib
 import struct
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -24,9 +25,9 @@ from manifests import canonical, codecs, recipe
 from manifests.chunking import Chunker, FixedChunker
 from manifests.codecs import Codec, Encoded
 from manifests.digest import ChunkAlgorithm, Digest
-from manifests.errors import CorruptStoreError, StorageError, UnsupportedFormatError
+from manifests.errors import BusyError, CorruptStoreError, StorageError, UnsupportedFormatError
 from manifests.locks import FileLock
-from manifests.publish import Batch, publish, translated
+from manifests.publish import Batch, make_folder, publish, sweep, translated
 from manifests.recipe import Recipe, RecipeChunk
 
 FORMAT: Final = 1
@@ -62,7 +63,7 @@ class Store:
         Errors: `UnsupportedFormatError` for a newer store, `BusyError` while gc runs, `StorageError`.
         """
         with translated(path):
-            (path / "partial").mkdir(parents=True, exist_ok=True)
+            make_folder(path / "partial")
         marker = path / "store.json"
         if not marker.exists():
             publish(marker, canonical.encode({"format": FORMAT}))
@@ -71,6 +72,7 @@ class Store:
         if described != {"format": FORMAT}:
             raise UnsupportedFormatError(f"{path}: a store of another format; this program knows {FORMAT}")
         store = cls(path, algorithm=algorithm)
+        store._sweep_if_alone()
         store._lock.acquire()
         return store
 
@@ -147,6 +149,17 @@ class Store:
         )
         batch.publish(self._chunk_path(digest), head + encoded.content)
 
+    def note_chunk(self, chunk: RecipeChunk, batch: Batch) -> None:
+        """Make a chunk that is here already a part of `batch`: it may not have been synced."""
+        batch.note(self._chunk_path(chunk.digest))
+
+    def drop_damaged(self, digest: Digest) -> None:
+        """Read a blob whole; every chunk of it that is damaged is removed, so that it is fetched again."""
+        found = self.find(digest)
+        for chunk in found.chunks if found else ():
+            with suppress(CorruptStoreError):
+                self.chunk(chunk)
+
     def has_chunk(self, chunk: RecipeChunk) -> bool:
         """Whether the chunk's file is here and of a plausible length; its content is checked when it is read."""
         return self._has(chunk)
@@ -180,6 +193,13 @@ class Store:
     def record_index(self, content_digest: Digest, index: bytes) -> None:
         """Keep the index of a bundle that was built, so that a later one can be made since it."""
         publish(self.path / "indexes" / content_digest.hex, index)
+
+    def _sweep_if_alone(self) -> None:
+        """Remove what killed builds left under temporary names, unless another build is at work."""
+        alone = FileLock(self.path / "lock", exclusive=True, busy="")
+        with suppress(BusyError), alone:
+            for folder in (self.path, *self.path.glob("chunks/*/*"), *self.path.glob("blobs/sha256/*")):
+                sweep(folder)
 
     def _has(self, chunk: RecipeChunk) -> bool:
         try:

@@ -19,6 +19,8 @@ END: Final = bytes(2 * BLOCK)
 MAXIMUM_WRAPPER: Final = 4 << 20
 """Bytes of the manifest: what registries and their tools take."""
 MAXIMUM_MEMBERS: Final = 20_000
+MAXIMUM_PACKS: Final = 16_000
+"""Packs of a bundle: as many as a manifest of 4 MiB can name."""
 
 LAYOUT_NAME: Final = "oci-layout"
 INDEX_NAME: Final = "index.json"

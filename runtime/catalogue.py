@@ -1,4 +1,4 @@
-"""What is installed: the models of one generation, read from its `generation.json`.
+"""What is installed: the models of one generation.
 
 Owns the lookup from an id or alias to packages on this disk. It never looks at a model's files.
 * An id or alias leads to exactly one model; install saw to that.
@@ -44,6 +44,8 @@ class Catalogue:
 
     generation: int
     models: Sequence[InstalledModel]
+    lines: tuple[tuple[str, int], ...] = ()
+    """The bundle lines in it: name and sequence."""
 
     def get(self, name: str) -> InstalledModel:
         """The model with this id or alias, or `UnknownModelError` naming what there is."""

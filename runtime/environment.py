@@ -1,13 +1,19 @@
 """The variables that make unmodified clients read a root, and leave it as it is."""
 
-from pathlib import Path
+from runtime.root import Root
 
 
-def variables(root: Path) -> dict[str, str]:
-    """Name and value, through the `current` pointer: they stay right when another generation becomes active."""
-    current = root / "current"
+def variables(root: Root) -> dict[str, str]:
+    """Name and value, through the `current` link: they stay right when another generation becomes active.
+
+    Where there are no symbolic links they name the generation itself, and must be asked for again after an install.
+    """
+    number = root.current()
+    current = root.path / "current"
+    if number is not None and not current.is_symlink():
+        current = root.generation(number)
     return {
-        "BUNDLE_HOME": str(root),
+        "BUNDLE_HOME": str(root.path),
         "INFERENCE_HOME": str(current / "roboflow"),
         "MODEL_CACHE_DIR": str(current / "roboflow"),
         "OFFLINE_MODE": "True",

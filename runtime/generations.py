@@ -17,7 +17,7 @@ from manifests import canonical
 from manifests.errors import CorruptStoreError, NamingError, NotARootError
 from manifests.naming import check_ids
 from manifests.paths import fold
-from manifests.publish import publish, sync_folder, translated
+from manifests.publish import Batch, make_folder, sync_folder, translated
 from runtime import lines
 from runtime.catalogue import Catalogue, InstalledModel, InstalledPackage
 from runtime.layouts import directory, huggingface, inference
@@ -51,13 +51,37 @@ def active(root: Root) -> dict[str, Line]:
     return {} if number is None else read(root, number)
 
 
-def find(root: Root, wanted: Mapping[str, Line]) -> int | None:
-    """The newest generation that is made of exactly these lines, if one is still here."""
+def salvage(root: Root) -> dict[str, Line]:
+    """The lines of the newest generation that can be read: where `current` leads nowhere, the best that is known."""
     for number in reversed(root.numbers()):
         with suppress(CorruptStoreError):
-            if read(root, number) == dict(wanted):
+            return read(root, number)
+    return {}
+
+
+def find(root: Root, wanted: Mapping[str, Line]) -> int | None:
+    """A whole generation made of exactly these lines: the active one if it is, else the newest."""
+    numbers = root.numbers()[::-1]
+    with suppress(CorruptStoreError):
+        numbers.sort(key=lambda number: number != root.current())
+    for number in numbers:
+        with suppress(CorruptStoreError):
+            if read(root, number) == dict(wanted) and _is_whole(root.generation(number), wanted):
                 return number
     return None
+
+
+def _is_whole(generation: Path, wanted: Mapping[str, Line]) -> bool:
+    """Whether every name is there, and every large file has its length. What a client rewrote in place is tolerated."""
+    for entry in entries(wanted):
+        linked = entry.instead if isinstance(entry, Pointer) else entry
+        try:
+            length = (generation / entry.path).stat().st_size
+        except OSError:
+            return False
+        if isinstance(linked, Linked) and linked.size > SMALL and length != linked.size:
+            return False
+    return True
 
 
 def check_union(wanted: Mapping[str, Line]) -> None:
@@ -70,7 +94,7 @@ def check_union(wanted: Mapping[str, Line]) -> None:
                 if other != name:
                     raise NamingError(
                         f"{called!r} is in the bundle line {other!r}, and in {name!r} too",
-                        hint=f"`bundle remove` one of them, or rename it in the manifest of {name!r}",
+                        hint=f"rename it in the manifest of {name!r}, then lock, build and install that again",
                     )
     check_ids(called for line in wanted.values() for item in line.content.items for called in (item.id, *item.aliases))
 
@@ -85,9 +109,11 @@ def build(root: Root, wanted: Mapping[str, Line], placer: Placer) -> int:
     with translated(fresh):
         shutil.rmtree(fresh, ignore_errors=True)
         try:
-            fresh.mkdir(parents=True)
+            make_folder(fresh)
+            batch = Batch()
             for entry in entries(wanted):
-                _carry_out(root, fresh, entry, placer)
+                _carry_out(root, fresh, entry, placer, batch)
+            batch.sync()
             _sync_tree(fresh)
             fresh.rename(root.generation(number))
         except BaseException:
@@ -129,7 +155,9 @@ def open_catalogue(path: Path) -> Catalogue:
         for name, line in sorted(installed.items())
         for place in range(len(line.content.items))
     )
-    return Catalogue(number, tuple(models))
+    return Catalogue(
+        number, tuple(models), tuple((name, line.content.sequence) for name, line in sorted(installed.items()))
+    )
 
 
 class CatalogueReader:
@@ -166,16 +194,15 @@ def _installed(generation: Path, name: str, line: Line, place: int) -> Installed
     return InstalledModel(model.id, model.aliases, model.task, model.architecture, name, packages)
 
 
-def _carry_out(root: Root, folder: Path, entry: Entry, placer: Placer) -> None:
+def _carry_out(root: Root, folder: Path, entry: Entry, placer: Placer, batch: Batch) -> None:
+    make_folder((folder / entry.path).parent, durable=False)
     if isinstance(entry, Generated):
-        publish(folder / entry.path, entry.content, mode=0o644)
+        batch.publish(folder / entry.path, entry.content, mode=0o644)
     elif isinstance(entry, Pointer):
-        link = folder / entry.path
-        link.parent.mkdir(parents=True, exist_ok=True)
         try:
-            link.symlink_to(entry.target)
+            (folder / entry.path).symlink_to(entry.target)
         except (NotImplementedError, PermissionError):
-            _carry_out(root, folder, entry.instead, placer)
+            _carry_out(root, folder, entry.instead, placer, batch)
     else:
         _place(root.blob(entry.digest), folder / entry.path, entry, placer)
 

@@ -6,7 +6,7 @@
 
 import hashlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -15,9 +15,9 @@ from typing import Final
 from manifests import recipe
 from manifests.bundle import SealedBundle, VerifiedBundle
 from manifests.digest import Digest
-from manifests.errors import DiskFullError, RollbackError
+from manifests.errors import CorruptStoreError, DiskFullError, RollbackError
 from manifests.progress import Reporter
-from manifests.publish import READ_ONLY, publish, publishing, sweep, translated
+from manifests.publish import READ_ONLY, make_folder, publish, publishing, sweep, translated
 from manifests.recipe import Recipe, RecipeChunk
 from manifests.tables import Blob
 from runtime import generations, ledger, lines, trust
@@ -46,54 +46,166 @@ class Installed:
     signers: tuple[str, ...] = ()
 
 
-def install(path: Path, root: Root, *, allow_older: bool, now: datetime, reporter: Reporter) -> Installed:
-    """Install the bundle at `path` into `root`.
+def install(
+    path: Path, root: Root, *, allow_older: bool, recheck: bool = False, now: datetime, reporter: Reporter
+) -> Installed:
+    """Install the bundle at `path` into `root`. With `recheck`, hash what is here already instead of trusting it.
 
     Errors: `NoRootOfTrustError`; those of `SealedBundle.open` and `verify`; `RollbackError`; `NamingError` for an id
-    that another line has; `DiskFullError` before the first byte is written; `BusyError`; `StorageError`.
+    that another line has; `DiskFullError` before the first blob is written; `CorruptStoreError` naming another line
+    whose bundle must be installed again; `BusyError`; `StorageError`.
     """
     keyring = trust.load(root)
     Root.open(root.path)
     with SealedBundle.open(path) as sealed:
         bundle = sealed.verify(keyring)
         with root.lock():
-            return _install(bundle, root, allow_older=allow_older, now=now, reporter=reporter)
+            return _Install(bundle, root, recheck, reporter).run(allow_older=allow_older, now=now)
 
 
-def _install(bundle: VerifiedBundle, root: Root, *, allow_older: bool, now: datetime, reporter: Reporter) -> Installed:
-    _sweep(root)
-    line = lines.of(bundle)
-    older_allowed = _check_sequence(root, line, allow_older=allow_older)
-    present = generations.active(root)
-    wanted = {**present, line.content.line: line}
-    generations.check_union(wanted)
-    number = root.current()
-    changed = number is None or wanted != present
-    staged = reused = 0
-    placer = Placer()
-    if number is None or changed:
-        staged, reused = _stage(bundle, root, reporter)
-        number = generations.find(root, wanted) or generations.build(root, wanted, placer)
-        root.activate(number)
-    index_digest = Digest.of(bundle.index.raw)
-    if changed or not any(entry.content == line.content_digest for entry in ledger.read(root)):
-        ledger.add(root, line, index=index_digest, generation=number, older_allowed=older_allowed, at=now)
-    return Installed(
-        line=line.content.line,
-        sequence=line.content.sequence,
-        content=line.digest,
-        generation=number,
-        changed=changed,
-        models=tuple(model.id for model in line.content.items),
-        staged=staged,
-        reused=reused,
-        ways={str(way): count for way, count in sorted(placer.ways.items())},
-        signers=line.signers,
-    )
+@dataclass(frozen=True, slots=True)
+class _Install:
+    """One verified bundle on its way into a root that is locked."""
+
+    bundle: VerifiedBundle
+    root: Root
+    recheck: bool
+    reporter: Reporter
+
+    def run(self, *, allow_older: bool, now: datetime) -> Installed:
+        """Stage, build, activate, write the ledger."""
+        _sweep(self.root)
+        number, present = self._present()
+        name = self.bundle.index.content.line
+        line = lines.merged(lines.of(self.bundle), present.get(name))
+        older_allowed = _check_sequence(self.root, line, present.get(name), allow_older=allow_older)
+        wanted = {**present, name: line}
+        generations.check_union(wanted)
+        staged, reused = self._stage()
+        self._check_other_lines(wanted, name)
+        placer = Placer()
+        whole = None if staged else generations.find(self.root, wanted)
+        target = whole or generations.build(self.root, wanted, placer)
+        if target != number:
+            self.root.activate(target)
+        last = ledger.last(self.root, name)
+        if target != number or last is None or last.content != line.content_digest:
+            ledger.add(
+                self.root,
+                line,
+                index=Digest.of(self.bundle.index.raw),
+                generation=target,
+                signers=self.bundle.signers,
+                older_allowed=older_allowed,
+                at=now,
+            )
+        return Installed(
+            line=name,
+            sequence=line.content.sequence,
+            content=line.digest,
+            generation=target,
+            changed=target != number,
+            models=tuple(model.id for model in line.content.items),
+            staged=staged,
+            reused=reused,
+            ways={str(way): count for way, count in sorted(placer.ways.items())},
+            signers=tuple(sorted(key.id for key in self.bundle.signers)),
+        )
+
+    def _present(self) -> tuple[int | None, dict[str, Line]]:
+        """The active generation and its lines; where `current` leads nowhere, the newest lines that can be read."""
+        try:
+            number = self.root.current()
+            return number, {} if number is None else generations.read(self.root, number)
+        except CorruptStoreError as error:
+            self.reporter.note(f"{error}; going on from the newest generation that can be read")
+            return None, generations.salvage(self.root)
+
+    def _stage(self) -> tuple[int, int]:
+        """Bring every blob into the root. Returns bytes staged, and bytes that were here already."""
+        blobs = self.bundle.index.blobs
+        missing = [blob for blob in blobs if not self._is_present(blob)]
+        needed = sum(blob.size for blob in missing)
+        with translated(self.root.path):
+            free = shutil.disk_usage(self.root.path).free
+        if needed + _MARGIN > free:
+            raise DiskFullError(
+                f"{needed:,} bytes are to be staged, and {free:,} are free in {self.root.path}",
+                hint="free some space, or name another --root; what is active stays as it is",
+            )
+        self.reporter.started("install", needed)
+        try:
+            for blob in missing:
+                self._stage_blob(blob)
+        finally:
+            self.reporter.finished("install")
+        return needed, sum(blob.size for blob in blobs) - needed
+
+    def _stage_blob(self, blob: Blob) -> None:
+        """Blob, then recipe: a recipe says that the blob beside it was checked."""
+        with publishing(self.root.blob(blob.digest), mode=READ_ONLY) as stream:
+            for raw in self.bundle.read(blob):
+                stream.write(raw)
+                self.reporter.advanced("install", len(raw))
+        publish(self.root.recipe(blob.digest), self._recipe(blob))
+
+    def _recipe(self, blob: Blob) -> bytes:
+        index = self.bundle.index
+        chunks = tuple(RecipeChunk(chunk.raw_digest, chunk.raw_length) for chunk in index.chunks(blob))
+        return recipe.encode(Recipe(blob.digest, blob.size, blob.md5, blob.git_sha1, index.algorithm, chunks))
+
+    def _is_present(self, blob: Blob) -> bool:
+        """Whether the blob is here: by its recipe, else by its digest. What is neither is put in quarantine."""
+        if not self.recheck and _is_as_recorded(self.root, blob.digest, blob.size, recipe=self._recipe(blob)):
+            return True
+        if not _is_sound(self.root, blob.digest, blob.size):
+            return False
+        publish(self.root.recipe(blob.digest), self._recipe(blob))
+        return True
+
+    def _check_other_lines(self, wanted: Mapping[str, Line], name: str) -> None:
+        """A generation is built of all lines: the blobs of the others must be here too, and as they were."""
+        for other, line in wanted.items():
+            if other == name:
+                continue
+            for file in line.content.files():
+                if not self.recheck and _is_as_recorded(self.root, file.digest, file.size):
+                    continue
+                if not _is_sound(self.root, file.digest, file.size):
+                    raise CorruptStoreError(
+                        f"{file.path} of the bundle line {other!r} was changed or lost in {self.root.path}",
+                        hint=f"install the bundle {other}-{line.content.sequence} again, then this one",
+                    )
 
 
-def _check_sequence(root: Root, line: Line, *, allow_older: bool) -> bool:
-    """Whether an older bundle is let in by the operator's word. Another one under a known number never is."""
+def _is_as_recorded(root: Root, digest: Digest, size: int, *, recipe: bytes | None = None) -> bool:
+    """Whether a blob has its length, has its (or this) recipe, and was not written to after that was made."""
+    try:
+        blob, recorded = root.blob(digest).lstat(), root.recipe(digest).lstat()
+        agrees = recipe is None or root.recipe(digest).read_bytes() == recipe
+    except OSError:
+        return False
+    return agrees and blob.st_size == size and blob.st_mtime_ns <= recorded.st_mtime_ns
+
+
+def _is_sound(root: Root, digest: Digest, size: int) -> bool:
+    """Whether a blob is here and has its digest. One that has not is put in quarantine."""
+    path = root.blob(digest)
+    with translated(path):
+        if not path.is_file():
+            return False
+        if path.stat().st_size == size and _digest(path) == digest:
+            return True
+        make_folder(root.quarantine)
+        path.replace(root.quarantine / path.name)
+    return False
+
+
+def _check_sequence(root: Root, line: Line, active: Line | None, *, allow_older: bool) -> bool:
+    """Whether this is an older bundle that the operator lets in. Another one under a known number never is let in.
+
+    What is active already is no step back, whatever came after it.
+    """
     name, sequence = line.content.line, line.content.sequence
     known = ledger.known(root, name)
     if (same := known.get(sequence)) is not None and same != line.digest:
@@ -103,71 +215,12 @@ def _check_sequence(root: Root, line: Line, *, allow_older: bool) -> bool:
             facts={"here": same, "offered": line.digest},
         )
     floor = max(known, default=0)
-    if sequence < floor and not allow_older:
+    if sequence < floor and not allow_older and (active is None or active.digest != line.digest):
         raise RollbackError(
             f"{name} {sequence} is older than {name} {floor}, which this site has had",
             hint="`--allow-older` installs it all the same, and the ledger says so",
         )
     return sequence < floor
-
-
-def _stage(bundle: VerifiedBundle, root: Root, reporter: Reporter) -> tuple[int, int]:
-    """Bring every blob into the root. Returns bytes staged, and bytes that were here already."""
-    missing = [blob for blob in bundle.index.blobs if not _is_present(bundle, root, blob)]
-    needed = sum(blob.size for blob in missing)
-    with translated(root.path):
-        free = shutil.disk_usage(root.path).free
-    if needed + _MARGIN > free:
-        raise DiskFullError(
-            f"{needed:,} bytes are to be staged, and {free:,} are free in {root.path}",
-            hint="free some space, or name another --root; nothing has been written",
-        )
-    reporter.started("install", needed)
-    try:
-        for blob in missing:
-            _stage_blob(bundle, root, blob, reporter)
-    finally:
-        reporter.finished("install")
-    return needed, sum(blob.size for blob in bundle.index.blobs) - needed
-
-
-def _stage_blob(bundle: VerifiedBundle, root: Root, blob: Blob, reporter: Reporter) -> None:
-    """Blob, then recipe: a recipe says that the blob beside it was checked."""
-    with publishing(root.blob(blob.digest), mode=READ_ONLY) as stream:
-        for raw in bundle.read(blob):
-            stream.write(raw)
-            reporter.advanced("install", len(raw))
-    publish(root.recipe(blob.digest), recipe.encode(_recipe(bundle, blob)))
-
-
-def _recipe(bundle: VerifiedBundle, blob: Blob) -> Recipe:
-    chunks = tuple(RecipeChunk(chunk.raw_digest, chunk.raw_length) for chunk in bundle.index.chunks(blob))
-    return Recipe(blob.digest, blob.size, blob.md5, blob.git_sha1, bundle.index.algorithm, chunks)
-
-
-def _is_present(bundle: VerifiedBundle, root: Root, blob: Blob) -> bool:
-    """Whether the blob is here: by its recipe, else by its digest. What is neither is put in quarantine."""
-    path = root.blob(blob.digest)
-    if not path.is_file():
-        return False
-    wanted = recipe.encode(_recipe(bundle, blob))
-    with translated(path):
-        if path.stat().st_size == blob.size:
-            if _read_recipe(root, blob) == wanted:
-                return True
-            if _digest(path) == blob.digest:
-                publish(root.recipe(blob.digest), wanted)
-                return True
-        root.quarantine.mkdir(parents=True, exist_ok=True)
-        path.replace(root.quarantine / path.name)
-    return False
-
-
-def _read_recipe(root: Root, blob: Blob) -> bytes:
-    try:
-        return root.recipe(blob.digest).read_bytes()
-    except FileNotFoundError:
-        return b""
 
 
 def _digest(path: Path) -> Digest:

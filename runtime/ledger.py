@@ -4,11 +4,16 @@
   between activation and ledger takes nothing away.
 """
 
+from collections.abc import Iterable
+from contextlib import suppress
 from datetime import datetime
+from pathlib import Path
 from typing import Final
 
 from manifests import canonical
 from manifests.digest import Digest
+from manifests.errors import CorruptStoreError, FormatError
+from manifests.keyring import Key
 from manifests.manifest import Struct
 from manifests.publish import publish, translated
 from runtime import generations
@@ -40,20 +45,43 @@ def read(root: Root) -> list[Entry]:
         return []
     with translated(root.ledger):
         paths = sorted(root.ledger.glob("[0-9]*.json"))
-        return [canonical.decode_as(path.read_bytes(), Entry, limit=_LIMIT, subject=str(path)) for path in paths]
+        return [_decode(path) for path in paths]
+
+
+def _decode(path: Path) -> Entry:
+    try:
+        return canonical.decode_as(path.read_bytes(), Entry, limit=_LIMIT, subject=str(path))
+    except FormatError as error:
+        raise CorruptStoreError(
+            error.message, hint="move this entry away: the other entries and the generations keep the floor"
+        ) from error
 
 
 def known(root: Root, line: str) -> dict[int, Digest]:
     """The content digest of every sequence of `line` that was ever here."""
     found = {entry.sequence: Digest.parse(entry.content) for entry in read(root) if entry.line == line}
     for number in root.numbers():
-        installed = generations.read(root, number).get(line)
-        if installed is not None:
-            found[installed.content.sequence] = installed.digest
+        with suppress(CorruptStoreError):  # what cannot be read cannot be gone back to either
+            if (installed := generations.read(root, number).get(line)) is not None:
+                found[installed.content.sequence] = installed.digest
     return found
 
 
-def add(root: Root, line: Line, *, index: Digest, generation: int, older_allowed: bool, at: datetime) -> Entry:
+def last(root: Root, line: str) -> Entry | None:
+    """The newest entry of `line`."""
+    return max((entry for entry in read(root) if entry.line == line), key=lambda entry: entry.number, default=None)
+
+
+def add(
+    root: Root,
+    line: Line,
+    *,
+    index: Digest,
+    generation: int,
+    signers: Iterable[Key],
+    older_allowed: bool,
+    at: datetime,
+) -> Entry:
     """Write the entry of an install."""
     number = max((entry.number for entry in read(root)), default=0) + 1
     entry = Entry(
@@ -64,7 +92,7 @@ def add(root: Root, line: Line, *, index: Digest, generation: int, older_allowed
         content=line.content_digest,
         index=str(index),
         generation=generation,
-        signers=line.signers,
+        signers=tuple(sorted(key.id for key in signers)),
         older_allowed=older_allowed,
         at=at.isoformat(timespec="seconds"),
     )

@@ -1,9 +1,12 @@
 """An installed line: what a generation must know of one bundle to build its trees, kept inside the generation.
 
-* A function of the verified bundle alone. With it a generation can be built anew without the medium.
+* A function of the verified bundle and the keys trusted here: it says what the bundle carries, and keeps the model
+  signatures that count. With it a generation can be built anew without the medium.
 """
 
 from typing import Final
+
+import msgspec
 
 from manifests import canonical, content
 from manifests.bundle import VerifiedBundle
@@ -31,7 +34,6 @@ class Line(Struct, frozen=True, omit_defaults=False):
     content: Content
     hashes: dict[str, Hashes]
     signatures: dict[str, str]
-    signers: tuple[str, ...]
 
     @property
     def digest(self) -> Digest:
@@ -55,8 +57,14 @@ def of(bundle: VerifiedBundle) -> Line:
             str(blob.digest): Hashes(md5=blob.md5.hex(), git_sha1=blob.git_sha1.hex()) for blob in bundle.index.blobs
         },
         signatures=signatures,
-        signers=tuple(sorted(key.id for key in bundle.signers)),
     )
+
+
+def merged(offered: Line, present: Line | None) -> Line:
+    """`offered`, with the model signatures that are here already: a bundle stripped of them takes none away."""
+    if present is None or present.content_digest != offered.content_digest or present.hashes != offered.hashes:
+        return offered
+    return msgspec.structs.replace(offered, signatures={**offered.signatures, **present.signatures})
 
 
 def signature_key(model: Model, package: Package) -> str:

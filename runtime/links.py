@@ -14,6 +14,7 @@ from typing import Final
 
 from manifests.publish import translated
 
+_MODE: Final = 0o644
 _FICLONE: Final = 0x40049409
 _REFUSED: Final = {errno.EXDEV, errno.EPERM, errno.EACCES, errno.EMLINK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 
@@ -35,7 +36,6 @@ class Placer:
     def link(self, source: Path, target: Path) -> None:
         """Give `source` the further name `target`, without taking space if that can be had."""
         with translated(target):
-            target.parent.mkdir(parents=True, exist_ok=True)
             try:
                 os.link(source, target)
                 self.ways[Way.HARD_LINK] += 1
@@ -47,7 +47,6 @@ class Placer:
     def copy(self, source: Path, target: Path) -> None:
         """A copy of its own, that a client may rewrite in place; on the disk when this returns."""
         with translated(target):
-            target.parent.mkdir(parents=True, exist_ok=True)
             self._duplicate(source, target)
 
     def _duplicate(self, source: Path, target: Path) -> None:
@@ -58,6 +57,8 @@ class Placer:
                 shutil.copyfileobj(reader, writer, 1 << 20)
                 self.ways[Way.COPY] += 1
             writer.flush()
+            if sys.platform != "win32":
+                os.fchmod(writer.fileno(), _MODE)
             os.fsync(writer.fileno())
 
 

@@ -5,6 +5,7 @@
 * `current` is the one pointer of truth: a symbolic link, or where there are none a file with the same text.
 """
 
+import os
 import re
 from pathlib import Path
 from typing import Final
@@ -13,10 +14,11 @@ from manifests import canonical
 from manifests.digest import Digest
 from manifests.errors import CorruptStoreError, NotARootError, UnsupportedFormatError
 from manifests.locks import FileLock
-from manifests.publish import publish, sync_folder, translated
+from manifests.publish import make_folder, publish, sync_folder, translated
 from runtime.settings import MARKER
 
 FORMAT: Final = 1
+_NUMBER: Final = re.compile(r"[1-9][0-9]{0,8}")
 _CURRENT: Final = re.compile(r"generations/([1-9][0-9]{0,8})")
 
 
@@ -36,10 +38,12 @@ class Root:
     def open(cls, path: Path) -> "Root":
         """The root at `path`. Errors: `NotARootError`, `UnsupportedFormatError`."""
         marker = path / MARKER
-        if not marker.is_file():
-            raise NotARootError(
-                f"{path} is not a root", hint="`bundle trust init --key KEY.pub.pem` makes one; --root names another"
-            )
+        with translated(marker):
+            if not marker.is_file():
+                raise NotARootError(
+                    f"{path} is not a root",
+                    hint="`bundle trust init --key KEY.pub.pem` makes one; --root names another",
+                )
         with translated(marker), marker.open("rb") as stream:
             described = canonical.decode(stream.read(4097), limit=4096, subject=str(marker))
         if described != {"format": FORMAT}:
@@ -49,7 +53,14 @@ class Root:
     @classmethod
     def create(cls, path: Path) -> "Root":
         """The root at `path`, made if there is none."""
-        if not (path / MARKER).exists():
+        with translated(path):
+            is_new = not (path / MARKER).exists()
+            if is_new and path.is_dir() and any(path.iterdir()):
+                raise NotARootError(
+                    f"{path} has other things in it, and is not a root",
+                    hint="name an empty or a new folder with --root",
+                )
+        if is_new:
             publish(path / MARKER, canonical.encode({"format": FORMAT}))
         return cls.open(path)
 
@@ -63,8 +74,7 @@ class Root:
 
     def lock(self) -> FileLock:
         """The lock that one writer at a time holds; `BusyError` for the second."""
-        with translated(self.state):
-            self.state.mkdir(parents=True, exist_ok=True)
+        make_folder(self.state)
         return FileLock(
             self.state / "lock", exclusive=True, busy=f"another command is changing {self.path} at this moment"
         )
@@ -77,14 +87,21 @@ class Root:
         """The generations that are here, in order."""
         if not self.generations.is_dir():
             return []
-        return sorted(int(entry.name) for entry in self.generations.iterdir() if entry.name.isdigit())
+        with translated(self.generations):
+            return sorted(int(entry.name) for entry in self.generations.iterdir() if _NUMBER.fullmatch(entry.name))
 
     def current(self) -> int | None:
         """The active generation; None before the first install. Errors: `CorruptStoreError`."""
-        try:
-            text = str(self._current.readlink()) if self._current.is_symlink() else self._current.read_text()
-        except FileNotFoundError:
+        if not os.path.lexists(self._current):
             return None
+        if self._current.is_dir() and not self._current.is_symlink():
+            raise CorruptStoreError(
+                f"{self._current} is a folder: a copy of this root followed its links",
+                hint="copy with `cp -a` or `rsync -aH`; or remove that folder, and install the bundle again",
+            )
+        with translated(self._current):
+            is_link = self._current.is_symlink()
+            text = str(self._current.readlink()) if is_link else self._current.read_text("utf-8", "replace")
         found = _CURRENT.fullmatch(text.replace("\\", "/"))
         if found is None or not self.generation(int(found[1])).is_dir():
             raise CorruptStoreError(

@@ -43,8 +43,8 @@ def locate_root(given: Path | None = None, environ: Mapping[str, str] | None = N
 
 def enclosing_root(path: Path) -> Path | None:
     """The root that `path` lies in, found by searching upward for its marker."""
-    resolved = path.expanduser().resolve()
-    return next((folder for folder in (resolved, *resolved.parents) if (folder / MARKER).is_file()), None)
+    resolved = Path(os.path.realpath(path.expanduser()))
+    return next((folder for folder in (resolved, *resolved.parents) if os.path.isfile(folder / MARKER)), None)  # noqa: PTH113 - a folder that may not be looked into is no root of ours
 
 
 def _root(variables: Mapping[str, str]) -> Path:

@@ -11,7 +11,7 @@ from manifests import canonical
 from manifests.errors import KeyFileError, NoRootOfTrustError, TrustError
 from manifests.keyring import MAXIMUM_PEM, Key, Keyring
 from manifests.manifest import Struct
-from manifests.publish import publish, translated
+from manifests.publish import publish_new, translated
 from runtime.root import Root
 
 FORMAT: Final = 1
@@ -38,18 +38,17 @@ def initialise(root: Root, keys: Sequence[tuple[str, Key]], *, threshold: int) -
 
     Errors: `TrustError` if the site has a root of trust already; `KeyFileError` if the threshold cannot be met.
     """
-    path = root.trust / "root.json"
-    if path.exists():
-        raise TrustError(
-            f"{root.path} has a root of trust already",
-            hint="`bundle trust show` prints it; another site needs another --root",
-        )
     keyring = Keyring.of([key for _, key in keys], threshold=threshold)
     entries = {key.id: _TrustedKey(id=key.id, name=name, pem=key.pem.decode()) for name, key in keys}
     document = _RootOfTrust(
         format=FORMAT, keys=tuple(entries[key] for key in sorted(entries)), revoked=(), threshold=threshold, version=1
     )
-    publish(path, canonical.encode(document))
+    Root.create(root.path)
+    if not publish_new(root.trust / "root.json", canonical.encode(document)):
+        raise TrustError(
+            f"{root.path} has a root of trust already",
+            hint="`bundle trust show` prints it; another site needs another --root",
+        )
     return keyring
 
 

@@ -6,13 +6,17 @@ import json
 import shutil
 import subprocess
 import tarfile
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from bundler import encode
 from bundler.assemble import Built, Signers
 from factory import Workshop, edwards_signer, elliptic_signer, incompressible, put, tree
 from manifests import attachments, envelope, index, statement
+from manifests.attachments import ModelSignature
 from manifests.bundle import SealedBundle
 from manifests.digest import Digest
 from manifests.envelope import Signature, signed_bytes
@@ -189,6 +193,53 @@ def test_a_link_in_a_folder_is_not_followed(workshop: Workshop) -> None:
     blob.symlink_to(elsewhere)
     with pytest.raises(FormatError, match="not a regular file"):
         verify(folder)
+
+
+def test_a_folder_that_is_a_link_is_not_followed(workshop: Workshop) -> None:
+    folder = workshop.build(workshop.lock(SMALL), name="f", folder=True).path
+    (folder / "blobs" / "sha256").rename(workshop.folder / "elsewhere")
+    (folder / "blobs" / "sha256").symlink_to(workshop.folder / "elsewhere")
+    with pytest.raises(FormatError, match="not a folder"):
+        verify(folder)
+
+
+def test_a_blob_that_is_not_named_by_its_own_hashes_does_not_verify(workshop: Workshop) -> None:
+    """A trusted signer, or a damaged store, may lie about what a name stands for: every chunk would still fit."""
+    lock = workshop.lock(SMALL)
+    file = lock.models[0].packages[0].files[0]
+    truth = workshop.store.get(file.digest)
+    other = encode.add(workshop.store, io.BytesIO(b"x" * truth.size), size=truth.size, subject="x")
+    for lie in (replace(truth, chunks=other.chunks), replace(truth, md5=bytes(16)), replace(truth, git_sha1=bytes(20))):
+        workshop.store.add_recipe(lie)
+        with pytest.raises(FormatError, match="its own hashes"):
+            verify(workshop.build(lock).path)
+
+
+def test_thousands_of_members_are_refused_quickly(small: Built) -> None:
+    members = b"".join(tar_header(f"blobs/sha256/{number:064x}", 0) for number in range(19_990))
+    whole = small.path.read_bytes()
+    small.path.write_bytes(whole[:-1024] + members + bytes(1024))
+    start = time.process_time()
+    with pytest.raises(FormatError, match="does not belong"):
+        verify(small.path)
+    assert time.process_time() - start < 10
+
+
+def test_bogus_attachments_are_refused(workshop: Workshop, small: Built) -> None:
+    with SealedBundle.open(small.path) as sealed:
+        carried = sealed.view().index.content
+    size, entry = attachments.slot_size(carried), ModelSignature(0, 0, elliptic_signer().key.id, b"x")
+    crowd = [replace(entry, key_id=f"{number:064x}") for number in range(attachments.MAXIMUM_PER_PACKAGE + 1)]
+    for bogus in (
+        [entry, replace(entry, content=b"y")],
+        [replace(entry, key_id="none")],
+        [replace(entry, item=1)],
+        crowd,
+    ):
+        with pytest.raises(FormatError):
+            attachments.decode(attachments.encode(bogus, size), carried)
+    with pytest.raises(FormatError, match="size"):
+        attachments.decode(attachments.encode([entry], size + 4096), carried)
 
 
 def test_a_missing_pack_is_named(workshop: Workshop) -> None:

@@ -21,7 +21,7 @@ from manifests.keyring import Keyring
 from manifests.lock import Lock, LockedModel
 
 GOLDEN = Path(__file__).parent / "golden" / "v1.bundle"
-DIGEST = "sha256:e88958d5b316aabe916874f73acec9b674da559b099223d52494d91d1d09e6ef"
+DIGEST = "sha256:a1235651a1f8bce85d42275ec57b38d5c5170e98ffd5579034f41f93384dba41"
 FORMAT = (Path(index.__file__).parent / "FORMAT.md").read_text()
 
 

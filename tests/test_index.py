@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace as replace_struct
 
 from manifests import content, index
 from manifests.codecs import Codec
@@ -27,7 +28,9 @@ def carried(*blobs: bytes) -> Content:
     return Content(
         line="line",
         sequence=1,
-        items=(Model(kind="model", id="a/b", task="raw", commit="0" * 40, packages=(package,)),),
+        items=(
+            Model(kind="model", id="a/b", task="raw", commit="0" * 40, layouts=("directory",), packages=(package,)),
+        ),
     )
 
 
@@ -125,7 +128,9 @@ def _resized() -> Content:
     return Content(
         line="line",
         sequence=1,
-        items=(Model(kind="model", id="a/b", task="raw", commit="0" * 40, packages=(package,)),),
+        items=(
+            Model(kind="model", id="a/b", task="raw", commit="0" * 40, layouts=("directory",), packages=(package,)),
+        ),
     )
 
 
@@ -201,6 +206,46 @@ def test_a_hostile_id_is_refused(model_id: str) -> None:
     text = content.encode(carried(ONE)).replace(b'"id":"a/b"', f'"id":"{model_id}"'.encode())
     with pytest.raises(FormatError):
         content.decode(text)
+
+
+def test_one_id_twice_is_refused_however_short_it_is() -> None:
+    (model,) = carried(ONE).items
+    for name in ("a", "a1"):
+        twice = tuple(replace_struct(model, id=name) for _ in range(2))
+        with pytest.raises(FormatError, match="each once"):
+            content.decode(content.encode(replace_struct(carried(ONE), items=twice)))
+
+
+def test_a_field_without_a_value_must_be_left_out() -> None:
+    text = content.encode(carried(ONE)).replace(b'"id":"a/b"', b'"id":"a/b","license":null')
+    with pytest.raises(FormatError):
+        content.decode(text.replace(b'"license":null', b'"architecture":null'))
+    with pytest.raises(FormatError, match="left out"):
+        content.decode(content.encode(carried(ONE)).replace(b'[{"commit"', b'[{"aliases":[],"commit"'))
+
+
+def test_layouts_are_checked_by_the_reader_too() -> None:
+    (model,) = carried(ONE).items
+    for layouts in ((), ("directory", "directory"), ("huggingface",), ("directory", "inference", "huggingface")):
+        with pytest.raises(FormatError):
+            content.decode(
+                content.encode(replace_struct(carried(ONE), items=(replace_struct(model, layouts=layouts),)))
+            )
+    both = tuple(replace_struct(model, id=name, layouts=("directory", "huggingface")) for name in ("a--b/c", "a/b--c"))
+    with pytest.raises(FormatError):
+        content.decode(content.encode(replace_struct(carried(ONE), items=both)))
+
+
+def test_a_path_that_is_a_folder_of_another_is_refused() -> None:
+    (model,) = carried(ONE).items
+    (file,) = model.packages[0].files
+    for names in (("a", "a/b"), ("A/x", "a/X"), ("a", "a/b/c", "b")):
+        files = tuple(replace_struct(file, path=name) for name in sorted(names))
+        package = replace_struct(model.packages[0], files=files)
+        with pytest.raises(FormatError):
+            content.decode(
+                content.encode(replace_struct(carried(ONE), items=(replace_struct(model, packages=(package,)),)))
+            )
 
 
 def test_an_unknown_kind_is_refused_by_name() -> None:

@@ -14,21 +14,24 @@ import pytest
 from huggingface_hub import scan_cache_dir, snapshot_download
 
 from bundler.assemble import Signers
-from factory import Workshop, elliptic_signer, incompressible, put, tree
+from factory import NOW, Workshop, elliptic_signer, incompressible, put, tree
 from manifests.digest import Digest
 from manifests.errors import (
     BusyError,
+    CorruptStoreError,
     DamagedError,
     DiskFullError,
     NamingError,
     NoRootOfTrustError,
     NotARootError,
     RollbackError,
+    StorageError,
     UnknownKeyError,
     UnknownModelError,
 )
 from manifests.lock import Lock, LockedModel
 from manifests.naming import slug
+from manifests.progress import Silent
 from onnx_files import detector_model
 from runtime import install, ledger
 from runtime.generations import open_catalogue
@@ -367,3 +370,144 @@ def test_killed_at_any_sync_link_or_rename_the_old_or_the_new_state_is_active(
         assert leftovers == []
         shutil.rmtree(root)
     assert outcomes == {"old", "new"}
+
+
+def test_a_bundle_stripped_of_model_signatures_takes_none_away(workshop: Workshop, site: Root) -> None:
+    lock = workshop.lock(MODELS)
+    put(workshop.build(lock).path, site)
+    before = tree(site.path / "current" / "signatures")
+    stripped = workshop.build(lock, signers=Signers((elliptic_signer(),), None), name="stripped")
+    assert not put(stripped.path, site).changed
+    assert tree(site.path / "current" / "signatures") == before
+    assert len(before) == 2
+
+
+def test_a_file_deleted_from_the_generation_comes_back_with_a_second_install(workshop: Workshop, site: Root) -> None:
+    bundle = workshop.build(workshop.lock(MODELS)).path
+    put(bundle, site)
+    for victim in ("plain/acme/one/weights.bin", "plain/acme/one/config/a.json", "plain/hub/models--two/refs/main"):
+        (site.path / "current" / victim).unlink()
+        assert put(bundle, site).changed
+        assert (site.path / "current" / victim).exists()
+    assert put(bundle, site).generation == 4
+
+
+def test_a_blob_that_was_written_to_is_noticed_and_replaced(workshop: Workshop, site: Root) -> None:
+    bundle = workshop.build(workshop.lock(MODELS)).path
+    put(bundle, site)
+    with (site.path / "current/plain/two/copy.bin").open("r+b") as stream:
+        stream.seek(1_000_000)
+        stream.write(b"not what was signed")
+    done = put(bundle, site)
+    assert done.changed
+    assert done.staged == len(WEIGHTS)
+    assert (site.path / "current/plain/two/copy.bin").read_bytes() == WEIGHTS
+    assert (site.path / "current/plain/acme/one/weights.bin").read_bytes() == WEIGHTS
+
+
+def test_recheck_notices_rot_that_left_no_trace(workshop: Workshop, site: Root) -> None:
+    bundle = workshop.build(workshop.lock(MODELS)).path
+    put(bundle, site)
+    victim = site.blob(Digest.of(WEIGHTS))
+    before = victim.stat()
+    with victim.open("r+b") as stream:
+        stream.write(b"rot")
+    os.utime(victim, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert not put(bundle, site).changed
+    done = install.install(bundle, site, allow_older=False, recheck=True, now=NOW, reporter=Silent())
+    assert done.staged == len(WEIGHTS)
+    assert (site.path / "current/plain/two/copy.bin").read_bytes() == WEIGHTS
+
+
+def test_lost_blobs_of_another_line_are_named_and_both_lines_can_be_brought_back(
+    workshop: Workshop, site: Root
+) -> None:
+    one = workshop.build(workshop.lock(MODELS), name="1").path
+    two = workshop.build(workshop.lock({"three": {"x": incompressible(300_000, 5)}}, line="other"), name="2").path
+    put(one, site)
+    put(two, site)
+    shutil.rmtree(site.path / "blobs")
+    with pytest.raises(CorruptStoreError, match="'other'") as caught:
+        put(one, site)
+    assert "other-1" in caught.value.hint
+    put(two, site)
+    put(one, site)
+    assert (site.path / "current/plain/two/copy.bin").read_bytes() == WEIGHTS
+
+
+@pytest.mark.parametrize("how", ["dangling", "gone", "garbage"])
+def test_a_current_that_leads_nowhere_is_mended_by_an_install_and_loses_no_line(
+    workshop: Workshop, site: Root, how: str
+) -> None:
+    put(workshop.build(workshop.lock({"three": {"x": b"3"}}, line="other"), name="o").path, site)
+    bundle = workshop.build(workshop.lock(MODELS)).path
+    put(bundle, site)
+    (site.path / "current").unlink()
+    if how == "dangling":
+        (site.path / "current").symlink_to("generations/77")
+    elif how == "garbage":
+        (site.path / "current").write_bytes(b"\xff\xfe")
+    if how != "gone":
+        with pytest.raises(StorageError):
+            open_catalogue(site.path)
+        put(bundle, site)
+        assert {model.id for model in open_catalogue(site.path).models} == {"acme/one", "two", "three"}
+
+
+def test_a_root_copied_with_its_links_followed_says_so(workshop: Workshop, site: Root, tmp_path: Path) -> None:
+    put(workshop.build(workshop.lock(MODELS)).path, site)
+    shutil.copytree(site.path, tmp_path / "copy", symlinks=False)
+    with pytest.raises(CorruptStoreError, match="followed its links"):
+        open_catalogue(tmp_path / "copy")
+
+
+def test_a_damaged_old_generation_blocks_nothing(workshop: Workshop, site: Root) -> None:
+    put(workshop.build(workshop.lock(MODELS), name="1").path, site)
+    put(workshop.build(workshop.lock(CHANGED, sequence=2), name="2").path, site)
+    (site.generation(1) / "lines" / "line.json").unlink()
+    (site.generation(1) / "lines" / "line.json").write_bytes(b"{")
+    done = put(workshop.build(workshop.lock(MODELS, sequence=3), name="3").path, site)
+    assert done.changed
+
+
+def test_a_damaged_ledger_entry_is_named_with_the_way_out(workshop: Workshop, site: Root) -> None:
+    bundle = workshop.build(workshop.lock(MODELS)).path
+    put(bundle, site)
+    entry = next(site.ledger.iterdir())
+    entry.unlink()
+    entry.write_bytes(b"{")
+    with pytest.raises(CorruptStoreError, match="00000001") as caught:
+        put(bundle, site)
+    assert "move this entry away" in caught.value.hint
+
+
+def test_what_is_active_installs_again_whatever_came_after_it(workshop: Workshop, site: Root) -> None:
+    old = workshop.build(workshop.lock(MODELS), name="1").path
+    put(old, site)
+    put(workshop.build(workshop.lock(CHANGED, sequence=2), name="2").path, site)
+    put(old, site, allow_older=True)
+    assert not put(old, site).changed
+
+
+def test_an_older_install_killed_before_the_ledger_is_noted_by_the_next(workshop: Workshop, site: Root) -> None:
+    old = workshop.build(workshop.lock(MODELS), name="1").path
+    put(old, site)
+    put(workshop.build(workshop.lock(CHANGED, sequence=2), name="2").path, site)
+    put(old, site, allow_older=True)
+    max(site.ledger.iterdir()).unlink()
+    put(old, site)
+    assert [(entry.sequence, entry.older_allowed) for entry in ledger.read(site)] == [(1, False), (2, False), (1, True)]
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o077])
+def test_the_umask_decides_nothing(workshop: Workshop, umask: int) -> None:
+    old = os.umask(umask)
+    try:
+        root = workshop.site("masked")
+        put(workshop.build(workshop.lock(MODELS)).path, root)
+    finally:
+        os.umask(old)
+    found = {path: path.stat().st_mode & 0o777 for path in root.path.rglob("*") if not path.is_symlink()}
+    assert {mode for path, mode in found.items() if path.is_dir()} == {0o755}
+    files = {mode for path, mode in found.items() if path.is_file() and not path.is_relative_to(root.state)}
+    assert files <= {0o644, 0o444}

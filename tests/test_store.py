@@ -123,6 +123,7 @@ def test_frames_with_tricks_are_refused() -> None:
 
     frame = codecs.encode(b"a" * 5000).content
     undeclared = zstandard.ZstdCompressor(write_content_size=False).compress(b"a" * 5000)
-    for trick in (frame + frame, frame + b"x", frame[:-1], undeclared, b"", b"\x28\xb5\x2f\xfd"):
+    checked = zstandard.ZstdCompressor(write_checksum=True).compress(b"a" * 5000)
+    for trick in (checked, frame + frame, frame + b"x", frame[:-1], undeclared, b"", b"\x28\xb5\x2f\xfd"):
         with pytest.raises(DamagedError):
             codecs.decode(Codec.ZSTD, trick, 5000)

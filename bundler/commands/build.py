@@ -7,6 +7,7 @@ import click
 from bundler.commands.extras import require_build
 from bundler.commands.options import json_option, quiet_option, settings, store_option
 from bundler.commands.output import show, show_json, size
+from manifests.errors import KeyFileError
 
 
 @click.command("build")
@@ -46,6 +47,8 @@ def command(
 
     signer = SoftwareSigner.load(key_path, existing_passphrase)
     model_signer = SoftwareSigner.load(model_key_path, existing_passphrase) if model_key_path else None
+    if model_signer is not None and not model_signer.key.is_elliptic:
+        raise KeyFileError(f"{model_key_path} is no ECDSA key, which model signatures need")
     signers = Signers.of(signer, models=model_signer)
     with reporter(quiet=quiet, as_json=as_json) as progress:
         if not signers.models:

@@ -22,7 +22,7 @@ def command(*, root: Path | None, as_json: bool) -> None:
     from runtime.settings import locate_root
 
     place = Root.open(locate_root(root))
-    values = variables(place.path)
+    values = variables(place)
     if as_json:
         show_json(values)
         return

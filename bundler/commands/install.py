@@ -12,9 +12,10 @@ from bundler.commands.output import show, show_json, size
 @bundle_argument
 @root_option
 @click.option("--allow-older", is_flag=True, help="Let in a bundle older than one that was here; the ledger says so.")
+@click.option("--recheck", is_flag=True, help="Hash what is here already, and replace what was damaged.")
 @json_option
 @quiet_option
-def command(*, bundle: Path, root: Path | None, allow_older: bool, as_json: bool, quiet: bool) -> None:
+def command(*, bundle: Path, root: Path | None, allow_older: bool, recheck: bool, as_json: bool, quiet: bool) -> None:
     """Verify BUNDLE, bring its files in, and make its models active by one rename. It never prompts.
 
     Killed anywhere, the old state or the new one is active, and the same command goes on. A second install of the
@@ -31,7 +32,9 @@ def command(*, bundle: Path, root: Path | None, allow_older: bool, as_json: bool
 
     place = Root(locate_root(root))
     with reporter(quiet=quiet, as_json=as_json) as progress:
-        done = install.install(bundle, place, allow_older=allow_older, now=datetime.now(UTC), reporter=progress)
+        done = install.install(
+            bundle, place, allow_older=allow_older, recheck=recheck, now=datetime.now(UTC), reporter=progress
+        )
     if as_json:
         show_json(
             {

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from bundler.commands.options import json_option, root_option
-from bundler.commands.output import show_json, show_table
+from bundler.commands.output import show, show_json, show_table
 
 
 @click.command("list")
@@ -33,10 +33,11 @@ def command(*, root: Path | None, as_json: bool) -> None:
             }
             for model in catalogue.models
         ]
-        show_json({"generation": catalogue.generation, "models": models})
+        show_json({"generation": catalogue.generation, "lines": dict(catalogue.lines), "models": models})
         return
     rows = [
         (model.id, ", ".join(model.aliases) or "-", model.task, ", ".join(p.id for p in model.packages), model.line)
         for model in catalogue.models
     ]
+    show(f"generation {catalogue.generation}: {', '.join(f'{name} {number}' for name, number in catalogue.lines)}")
     show_table([("MODEL", "ALIASES", "TASK", "PACKAGES", "LINE"), *rows])

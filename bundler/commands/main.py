@@ -5,6 +5,7 @@
 """
 
 import importlib
+import io
 import os
 import sys
 import traceback
@@ -13,8 +14,8 @@ from typing import Final, NoReturn
 
 import click
 
-from bundler.commands.output import show_error
-from manifests.errors import BundleError
+from bundler.commands.output import show_error, show_json
+from manifests.errors import BundleError, StorageError
 
 COMMANDS: Final = {
     "init": ("init", "Write a commented manifest from what is there."),
@@ -70,6 +71,9 @@ def cli() -> None:
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the program and exit with the code of the README's table."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a name that the terminal cannot show is no reason to fail
     sys.exit(_run(given))
 
 
@@ -82,6 +86,10 @@ def _run(arguments: list[str]) -> int:
     except click.exceptions.Exit as stop:
         return stop.exit_code
     except click.ClickException as error:
+        if "--json" in arguments:
+            show_json(
+                {"error": {"type": "UsageError", "message": error.format_message(), "exit_code": error.exit_code}}
+            )
         error.show()
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
@@ -90,6 +98,9 @@ def _run(arguments: list[str]) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except OSError as error:
+        show_error(StorageError(str(error)), as_json=False)
+        return StorageError.exit_code
     except Exception:  # noqa: BLE001 - the one place: what comes here is a bug, and is shown as one
         traceback.print_exc()
         show_error(BundleError("this is a bug in bundle; please report it with the lines above"), as_json=False)

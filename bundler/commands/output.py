@@ -1,6 +1,7 @@
 """What a person or a program reads: data on stdout, talk on stderr, nothing that moves a cursor."""
 
 import json
+import os
 import sys
 from collections.abc import Iterable, Sequence
 
@@ -11,14 +12,15 @@ from manifests.errors import BundleError, printable
 
 def show_json(value: object) -> None:
     """One JSON document on stdout."""
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+    click.echo(json.dumps(value, indent=2))
 
 
 def show_error(error: BundleError, *, as_json: bool) -> None:
     """`error: …`, its facts, an empty line, and the way out; for `--json` also a document on stdout."""
     if as_json:
         show_json({"error": error.to_dict()})
-    click.echo(f"{click.style('error:', fg='red')} {error}", err=True)
+    label = "error:" if os.environ.get("NO_COLOR") else click.style("error:", fg="red")
+    click.echo(f"{label} {error}", err=True)
     for name, value in error.facts.items():
         click.echo(f"  {name}: {printable(value)}", err=True)
     if error.hint:

@@ -30,7 +30,7 @@ def init(*, key_paths: tuple[Path, ...], threshold: int, root: Path | None, as_j
     from runtime.settings import locate_root
 
     keys = [(path.name.removesuffix(".pem").removesuffix(".pub"), trust.load_key(path)) for path in key_paths]
-    place = Root.create(locate_root(root))
+    place = Root(locate_root(root))
     trust.initialise(place, keys, threshold=threshold)
     _show(place.path, [(name, key.fingerprint, key.words) for name, key in keys], threshold, as_json=as_json)
 
@@ -39,7 +39,10 @@ def init(*, key_paths: tuple[Path, ...], threshold: int, root: Path | None, as_j
 @root_option
 @json_option
 def show_(*, root: Path | None, as_json: bool) -> None:
-    """Print the keys that this site trusts, with the words to compare over a phone."""
+    """Print the keys that this site trusts, with the words to compare over a phone.
+
+    Example: bundle trust show
+    """
     from runtime import trust
     from runtime.root import Root
     from runtime.settings import locate_root
