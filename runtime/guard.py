@@ -3,10 +3,17 @@
 Owns the refusal of connections, lookups and datagrams beyond loopback, and their count.
 * Off until a program enables it; then on until the process ends, and never wider than when it was enabled.
 * Names are judged before they are resolved: a lookup is already a packet.
-* It sees Python, not native code. `kernel_isolated` says whether the kernel holds the door as well.
+* What is judged is what C will read: a subclass of tuple or str that shows another face is looked through.
+* Only sockets of the internet's and of this machine's own families are made: no frames past the IP stack.
+* It sees Python, not native code, and it stops mistakes, not malice. Left open: who digs out the C type from under
+  `socket.socket` (its base class, or a reference taken before) can still make C look up a name, which is a packet,
+  before the connection is refused; so can ctypes, and a descriptor of another family that came from elsewhere can be
+  written to. `kernel_isolated` says whether the kernel holds the door as well.
 """
 
+import _socket
 import ipaddress
+import operator
 import socket
 import sys
 from collections import deque
@@ -14,7 +21,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from threading import RLock
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NoReturn, SupportsIndex
 
 from manifests.errors import NetworkRefusedError, listing
 
@@ -25,7 +32,13 @@ _INTERNET: Final = frozenset({socket.AF_INET, socket.AF_INET6})
 _LOCAL: Final = frozenset(
     getattr(socket, name) for name in ("AF_UNIX", "AF_NETLINK", "AF_ALG") if hasattr(socket, name)
 )
-_RESOLVING_METHODS: Final = ("connect", "connect_ex", "sendto", "sendmsg", "bind")
+_FAMILY_IS_THE_DESCRIPTORS: Final = -1
+# Methods that resolve a host name, and where their arguments have the address.
+_RESOLVING_METHODS: Final = {"connect": 0, "connect_ex": 0, "bind": 0, "sendto": -1, "sendmsg": 3}
+# Its methods resolve before they are audited.
+_C_TYPE: Final = _socket.socket
+# As the C type has it: a subclass may call itself of any family.
+_FAMILY: Final = vars(_C_TYPE)["family"]
 _INTERFACE_IS_UP: Final = 1
 _ASK_INTERFACE_FLAGS: Final = 0x8913
 _LOOPBACK_INTERFACE: Final = "lo"
@@ -62,8 +75,7 @@ class _Guard:
             self._allowed = allowed
             self._enabled = True
             sys.addaudithook(self._hook())
-            for name in _RESOLVING_METHODS:
-                _judge_before_resolving(name, self._judge_call)
+            _guard_types(self._judge_call)
 
     def status(self) -> GuardStatus:
         with self._lock:
@@ -71,6 +83,7 @@ class _Guard:
 
     def _hook(self) -> Callable[[str, tuple[Any, ...]], None]:
         judges: dict[str, Callable[..., None]] = {
+            "socket.__new__": self._judge_family,
             "socket.connect": self._judge_target,
             "socket.sendto": self._judge_target,
             "socket.sendmsg": self._judge_target,
@@ -88,13 +101,19 @@ class _Guard:
 
         return hook
 
+    def _judge_family(self, _asking: socket.socket, family: int, *_: object) -> None:
+        if family != _FAMILY_IS_THE_DESCRIPTORS and family not in _INTERNET and family not in _LOCAL:
+            self._refuse(f"a socket of address family {family}")
+
     def _judge_target(self, asking: socket.socket, address: object) -> None:
-        if address is None or asking.family in _LOCAL:
+        family = _FAMILY.__get__(asking)
+        if address is None or family in _LOCAL:
             return  # a connected socket was judged when it was connected
-        if asking.family not in _INTERNET or not isinstance(address, tuple):
-            self._refuse(f"{asking.family!s} {address!r}")
-        host = _text(address[0])
-        peer = f"[{host}]:{address[1]}" if ":" in host else f"{host}:{address[1]}"
+        if family not in _INTERNET or not isinstance(address, tuple):
+            self._refuse(f"address family {family}")
+        host, port = _as_c_reads(address)[:2]
+        host = _text(host)
+        peer = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         if not _is_loopback(host) and peer not in self._allowed:
             self._refuse(peer)
 
@@ -104,13 +123,12 @@ class _Guard:
             self._refuse(f"lookup of {name}")
 
     def _judge_reverse_lookup(self, address: tuple[Any, ...]) -> None:
-        self._judge_lookup(address[0])
+        self._judge_lookup(_as_c_reads(address)[0])
 
-    def _judge_call(self, method: str, asking: socket.socket, arguments: tuple[Any, ...]) -> None:
+    def _judge_call(self, method: str, asking: socket.socket, address: object) -> None:
         """A method that would resolve a name by itself, unaudited: judge the name first."""
-        address = arguments[-1] if arguments else None
-        if asking.family not in _INTERNET or not isinstance(address, tuple) or not address:
-            return
+        if _FAMILY.__get__(asking) not in _INTERNET or not isinstance(address, tuple) or len(address) < 2:
+            return  # C says what is wrong with it
         if method != "bind":
             self._judge_target(asking, address)
         elif not _is_address(_text(address[0])):
@@ -176,19 +194,61 @@ def _routed_interfaces() -> set[str]:
     return {line.split()[0] for line in ipv4 if line.strip()} | {line.split()[-1] for line in ipv6 if line.strip()}
 
 
-def _judge_before_resolving(name: str, judge: Callable[[str, socket.socket, tuple[Any, ...]], None]) -> None:
-    """Wrap a method of `socket.socket`: the C code resolves a host name before it raises its audit event."""
-    original = getattr(socket.socket, name)
+def _guard_types(judge: Callable[[str, socket.socket, object], None]) -> None:
+    """Guard the methods of `socket.socket`, and put guarded types under the names that the C type has."""
+    present = {
+        name: place for name, place in _RESOLVING_METHODS.items() if hasattr(_C_TYPE, name)
+    }  # Windows: no sendmsg
+    guarded = {name: _judging_before_resolving(name, place, judge) for name, place in present.items()}
+    for name, method in guarded.items():
+        setattr(socket.socket, name, method)
+    # `socket.socket.__init__` calls `_socket.socket.__init__` by that name: it cannot be `socket.socket` itself.
+    names = {(_socket, "socket"): type("socket", (_C_TYPE,), guarded)}
+    names |= {(module, "SocketType"): socket.socket for module in (_socket, socket)}
+    for (module, name), guarded_type in names.items():
+        setattr(module, name, guarded_type)
+
+
+def _judging_before_resolving(
+    name: str, place: int, judge: Callable[[str, socket.socket, object], None]
+) -> Callable[..., Any]:
+    """A socket's method, judged first: the C code resolves a host name before it raises its audit event.
+
+    `place` is where the arguments have the address. C is given what was judged, not what it was made from.
+    """
+    original = getattr(_C_TYPE, name)
 
     def guarded(self: socket.socket, *arguments: Any) -> Any:
-        judge(name, self, arguments)
-        return original(self, *arguments)
+        given = list(arguments)
+        if place < len(given) and given and isinstance(given[place], tuple):
+            given[place] = _as_c_reads(given[place])
+            judge(name, self, given[place])
+        return original(self, *given)
 
-    setattr(socket.socket, name, guarded)
+    return guarded
+
+
+def _as_c_reads(address: tuple[Any, ...]) -> tuple[Any, ...]:
+    """An address as plain values: what a subclass overrides means nothing to C."""
+    return tuple(_plain(value) for value in tuple.__iter__(address))
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, bytearray):
+        return bytes(memoryview(value))
+    if isinstance(value, bytes):
+        return bytes.__getitem__(value, slice(None))
+    if isinstance(value, SupportsIndex):
+        return int.__index__(operator.index(value))
+    return value
 
 
 def _text(host: object) -> str:
-    return host.decode("utf-8", "replace") if isinstance(host, bytes | bytearray) else str(host or "")
+    if isinstance(host, str):
+        return str.__str__(host)
+    return bytes.decode(bytes(memoryview(host)), "utf-8", "replace") if isinstance(host, bytes | bytearray) else ""
 
 
 def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:

@@ -19,6 +19,9 @@ T = TypeVar("T")
 DEVICE_PROVIDERS: Final = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 _BACKENDS: Final = frozenset({"onnx"})
+_NARROWER_THAN_WHAT_THERE_IS: Final = (
+    "install a bundle with a package that runs here, or ask for less (backend, quantization, package, device, batch)"
+)
 _PRECISIONS: Final = ("fp32", "fp16", "bf16")
 
 
@@ -76,7 +79,7 @@ def choose(model: InstalledModel, machine: Machine, wishes: Wishes | None = None
     if not choice.packages:
         raise ModelLoadError(
             f"no package of {model.id} can run here",
-            hint="; ".join(f"{one.package.id}: {one.reason}" for one in choice.decisions) or "it has no packages",
+            hint=_NARROWER_THAN_WHAT_THERE_IS if choice.decisions else "it has no packages",
             facts={one.package.id: one.reason for one in choice.decisions},
         )
     return choice

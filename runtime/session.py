@@ -91,7 +91,8 @@ class Session:
         try:
             results = self._inner.run(names, dict(feeds))
         except _invalid_arguments() as error:
-            raise InvalidInputError(f"{self._path.name} refused its input: {_first_line(error)}") from error
+            said = {"onnxruntime": _first_line(error)}
+            raise InvalidInputError(f"{self._path.name} refused its input", facts=said) from error
         except _failures() as error:
             raise ModelError(f"{self._path.name} failed while running: {_first_line(error)}") from error
         return dict(zip(names, results, strict=True))
@@ -125,7 +126,7 @@ def open_session(path: Path, *, providers: Sequence[str] | None = None, threads:
             f"this machine has no {listing(absent)}", facts={"available": listing(available_providers())}
         )
     if not path.is_file():
-        raise ModelLoadError(f"{path.name}: no such file", facts={"path": path})
+        raise ModelLoadError(f"{path.name}: no such file", hint="install the bundle again", facts={"path": path})
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = threads

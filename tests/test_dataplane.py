@@ -5,13 +5,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 import runtime
+from bundler.commands import extras
+from bundler.commands.main import cli
 from installed import catalogue, detector, model, package, picture, plain, png
 from manifests.errors import (
     InvalidInputError,
+    MissingExtraError,
     ModelLoadError,
     NotARootError,
     UnknownModelError,
@@ -116,6 +121,38 @@ def test_an_install_takes_effect_without_a_restart(tmp_path: Path) -> None:
     current.append(generation(2, 0.75))
     assert confidence() == 0.75
     assert [loaded.selection.generation for loaded in plane.loaded()] == [2]
+
+
+def test_a_detector_of_an_unknown_architecture_is_refused_with_the_known_ones(tmp_path: Path) -> None:
+    one = model("m/1", [package(detector(tmp_path / "onnx"))], architecture="yolf8")
+    with pytest.raises(ModelLoadError, match="unknown here: 'yolf8'") as caught:
+        open_data_plane(lambda: catalogue([one])).load("m/1")
+    assert "did you mean 'yolov8'?" in caught.value.hint
+    assert "yolov12" in caught.value.facts["known"]
+
+
+class TestCommands:
+    def test_all_extras_that_are_missing_are_named_at_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(extras, "find_spec", {}.get)
+        with pytest.raises(MissingExtraError) as caught:
+            extras.require_inference()
+        assert caught.value.hint == "pip install 'offline-bundle[serve,cpu]'"
+        with pytest.raises(MissingExtraError, match="starlette, uvicorn, cv2, onnxruntime") as caught:
+            cli.main(["serve"], standalone_mode=False)
+        assert caught.value.hint == "pip install 'offline-bundle[serve,cpu]'"
+
+    def test_tensors_need_nothing_for_pictures(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(extras, "find_spec", lambda module: None if module == "cv2" else module)
+        extras.require_inference()
+
+    def test_serving_beyond_loopback_is_an_error_of_the_command_line(self) -> None:
+        with pytest.raises(click.UsageError, match="serves loopback only") as caught:
+            cli.main(["serve", "--host", "0.0.0.0"], standalone_mode=False)
+        assert caught.value.exit_code == 2
+
+    @pytest.mark.parametrize("arguments", [["models"], ["models", "show"], ["models", "explain"], ["infer"], ["serve"]])
+    def test_help_has_an_example(self, arguments: list[str]) -> None:
+        assert "Example: bundle " in CliRunner().invoke(cli, [*arguments, "--help"]).output
 
 
 class TestReadiness:

@@ -67,8 +67,8 @@ def test_without_extras_it_verifies_and_installs_and_names_what_inference_needs(
     site.bundle("install", bundle, "--root", root)
     site.bundle("list", "--root", root)
     code = MissingExtraError.exit_code
-    assert "offline-bundle[cpu]" in site.bundle("infer", "faces/1", "x.png", "--root", root, code=code)
-    assert "offline-bundle[serve]" in site.bundle("serve", "--root", root, code=code)
+    assert "offline-bundle[serve,cpu]" in site.bundle("infer", "faces/1", "x.png", "--root", root, code=code)
+    assert "offline-bundle[serve,cpu]" in site.bundle("serve", "--root", root, code=code)
     (tmp_path / "line.yaml").write_text("name: line\nmodels: [{id: a/b, source: ./x}]\n")
     assert "offline-bundle[build]" in site.bundle("lock", tmp_path / "line.yaml", code=code)
 

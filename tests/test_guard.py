@@ -21,6 +21,16 @@ def outcome(call):
     except OSError:
         return "allowed"  # and then failed by itself: nobody listens
     return "allowed"
+class TwoFaced(tuple):
+    def __getitem__(self, place):
+        return ('127.0.0.1', 80)[place]
+    def __iter__(self):
+        return iter(('127.0.0.1', 80))
+class TwoFacedName(str):
+    def __str__(self):
+        return 'localhost'
+class TwoFacedSocket(socket.socket):
+    family = socket.AF_UNIX
 """
 
 REFUSED = {
@@ -35,6 +45,21 @@ REFUSED = {
     "a datagram by name": "socket.socket(type=udp).sendto(b'x', ('host.invalid', 53))",
     "a message": "socket.socket(type=udp).sendmsg([b'x'], [], 0, ('192.0.2.1', 53))",
     "the C type underneath": "__import__('_socket').socket().connect(('192.0.2.1', 80))",
+    "the C type, by name": "__import__('_socket').socket().connect(('host.invalid', 80))",
+    "the C type, without raising": "__import__('_socket').socket().connect_ex(('host.invalid', 80))",
+    "the C type's datagram": "__import__('_socket').socket(2, udp).sendto(b'x', ('host.invalid', 53))",
+    "the C type's message": "__import__('_socket').socket(2, udp).sendmsg([b'x'], [], 0, ('host.invalid', 53))",
+    "the C type's binding": "__import__('_socket').socket().bind(('host.invalid', 0))",
+    "the C type's method": "__import__('_socket').socket.connect(socket.socket(), ('host.invalid', 80))",
+    "another name of it": "socket.SocketType().connect(('host.invalid', 80))",
+    "and another": "__import__('_socket').SocketType().connect(('host.invalid', 80))",
+    "frames": "socket.socket(socket.AF_PACKET, socket.SOCK_RAW)",
+    "a family of neither kind": "socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM)",
+    "a tuple with two faces": "socket.socket().connect(TwoFaced(('192.0.2.1', 80)))",
+    "a tuple with two faces, by name": "socket.socket().connect(TwoFaced(('host.invalid', 80)))",
+    "a name with two faces": "socket.socket().connect((TwoFacedName('192.0.2.1'), 80))",
+    "a lookup of a name with two faces": "socket.getaddrinfo(TwoFacedName('host.invalid'), 80)",
+    "a socket with two faces": "TwoFacedSocket().connect(('192.0.2.1', 80))",
     "a lookup": "socket.getaddrinfo('host.invalid', 80)",
     "a lookup of bytes": "socket.getaddrinfo(b'host.invalid', 80)",
     "an old lookup": "socket.gethostbyname('host.invalid')",
@@ -52,6 +77,9 @@ ALLOWED = {
     "connecting to localhost": "socket.create_connection(('localhost', 1))",
     "connecting over IPv6": "socket.socket(socket.AF_INET6).connect(('::1', 1))",
     "a datagram": "socket.socket(type=udp).sendto(b'x', ('127.0.0.1', 1))",
+    "a message with ancillary bytes": "socket.socketpair()[0].sendmsg([b'x'], ((1, 1, b'x'),))",
+    "the C type": "__import__('_socket').socket().connect(('127.0.0.1', 1))",
+    "a socket from a descriptor": "socket.socket(fileno=socket.socket().detach())",
     "a pair": "socket.socketpair()",
     "a unix socket": "socket.socket(socket.AF_UNIX).connect('/no/such/socket')",
     "looking up localhost": "socket.getaddrinfo('localhost', 80)",
@@ -124,6 +152,31 @@ wider = outcome(lambda: guard.enable(allow=["192.0.2.8:554"]))
 print(json.dumps([wider, outcome(lambda: socket.socket().connect(("192.0.2.8", 554)))]))
 """
     assert python(code) == ["refused", "refused"]
+
+
+def test_a_platform_that_lacks_a_method_is_guarded_all_the_same() -> None:
+    code = """
+guard._RESOLVING_METHODS["no_such_method"] = 0  # as sendmsg is none on Windows
+guard.enable()
+print(json.dumps(outcome(lambda: socket.socket().connect(("host.invalid", 80)))))
+"""
+    assert python(code) == "refused"
+
+
+def test_what_the_c_type_is_refused_is_counted() -> None:
+    code = """
+import _socket
+guard.enable()
+outcome(lambda: _socket.socket().connect(("host.invalid", 80)))
+outcome(lambda: socket.socket(socket.AF_PACKET, socket.SOCK_RAW))
+print(json.dumps([guard.status().refused, guard.status().targets]))
+"""
+    assert python(code) == [2, ["host.invalid:80", "a socket of address family 17"]]
+
+
+def test_a_socket_is_still_one_of_its_type() -> None:
+    code = "guard.enable()\nprint(json.dumps(isinstance(socket.socket(), socket.SocketType)))"
+    assert python(code) is True
 
 
 def test_threads_are_guarded_and_counted_too() -> None:

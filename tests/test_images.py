@@ -10,7 +10,7 @@ import pytest
 from installed import picture
 from manifests.errors import InvalidInputError
 from runtime.image_headers import picture_size
-from runtime.images import decode, encode
+from runtime.images import decode, encode, measure
 
 CORNER = np.zeros((40, 60, 3), np.uint8)
 CORNER[:20, :30] = 255  # white in the upper left quarter
@@ -37,6 +37,8 @@ def white_corner(image: np.ndarray) -> str:
 
 class PilLikePicture:
     """Speaks as much of PIL's protocol as a picture needs."""
+
+    mode = "RGB"
 
     def __init__(self, rgb: np.ndarray, orientation: int = 1) -> None:
         self._rgb = rgb
@@ -76,6 +78,50 @@ def test_a_path_a_string_bytes_and_an_array_are_the_same_picture(tmp_path: Path)
 def test_pil_pictures_are_red_green_blue_and_become_blue_green_red() -> None:
     rgb = np.full((4, 6, 3), (200, 100, 50), np.uint8)
     assert decode(PilLikePicture(rgb))[0, 0].tolist() == [50, 100, 200]
+
+
+@pytest.mark.parametrize("mode", ["I;16", "I;16B", "I"])
+def test_sixteen_bits_of_grey_are_the_same_from_pil_and_from_a_file(mode: str) -> None:
+    deep = np.arange(65536, dtype=np.uint16).reshape(256, 256)
+    done, content = cv2.imencode(".png", deep)
+    assert done
+
+    class Deep(PilLikePicture):
+        def __array__(self, dtype: object = None, copy: object = None) -> np.ndarray:
+            return deep.astype({"I;16": "<u2", "I;16B": ">u2", "I": "i4"}[mode])
+
+    pil = Deep(np.zeros((256, 256, 3), np.uint8))
+    pil.mode = mode
+    np.testing.assert_array_equal(decode(pil), decode(content.tobytes()))
+
+
+@pytest.mark.parametrize("failure", [OSError("image file is truncated"), SyntaxError("broken PNG file"), EOFError()])
+def test_a_truncated_pil_picture_is_refused(failure: Exception) -> None:
+    class Truncated(PilLikePicture):
+        def convert(self, mode: str) -> np.ndarray:
+            del mode
+            raise failure
+
+    with pytest.raises(InvalidInputError, match="the image: a damaged picture"):
+        decode(Truncated(np.zeros((4, 4, 3), np.uint8)))
+
+
+def test_a_pil_picture_of_floats_is_refused() -> None:
+    floats = PilLikePicture(np.zeros((4, 4, 3), np.uint8))
+    floats.mode = "F"
+    with pytest.raises(InvalidInputError, match="floats"):
+        decode(floats)
+
+
+def test_a_picture_is_measured_without_decoding_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    content = encode(picture(61, 43), ".png")
+    with monkeypatch.context() as context:
+        context.setattr(cv2, "imdecode", pytest.fail)
+        measured = measure(content, name="one")
+        assert (measured.width, measured.height, measured.pixels) == (61, 43, 61 * 43)
+    assert decode(measured).shape == (43, 61, 3)
+    with pytest.raises(InvalidInputError, match="more than the 100 allowed"):
+        measure(content, name="one", maximum_pixels=100)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

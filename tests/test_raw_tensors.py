@@ -187,6 +187,29 @@ def test_an_array_that_announces_more_than_is_there_is_refused_before_memory_is_
             loaded.infer(tmp_path / name)
 
 
+@pytest.mark.parametrize("shape", [(-1,), (-2, -2), (True, 2), (2, False)])
+def test_a_shape_that_is_none_is_refused(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    header = BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": shape})
+    (tmp_path / "input.npy").write_bytes(header.getvalue() + bytes(64))
+    with zipfile.ZipFile(tmp_path / "input.npz", "w") as archive:
+        archive.writestr("x.npy", header.getvalue() + bytes(64))
+    (tmp_path / "input.json").write_text('{"inputs": [{"name": "x", "shape": [-1], "data": [1]}]}')
+    loaded = load(tmp_path, identity_model(Tensor("x", ["n"])))
+    for name in ("input.npy", "input.npz", "input.json"):
+        with pytest.raises(InvalidInputError, match="is no shape"):
+            loaded.infer(tmp_path / name)
+
+
+def test_numbers_that_json_cannot_say_are_null_there_and_themselves_in_the_arrays(tmp_path: Path) -> None:
+    given = np.array([1, np.nan, np.inf, -np.inf], np.float32)
+    result = load(tmp_path, identity_model(Tensor("x", ["n"]))).infer({"x": given})
+    assert result.to_dict()["outputs"][0]["data"] == [1.0, None, None, None]
+    json.dumps(result.to_dict(), allow_nan=False)
+    np.testing.assert_array_equal(result["output"], given)
+    assert (list(result), len(result)) == (["output"], 1)
+
+
 def test_damaged_and_unknown_files_are_refused(tmp_path: Path) -> None:
     whole = npz(tmp_path / "whole.npz", a=ones(1, 2), b=ones(1, 2)).read_bytes()
     loaded = load(tmp_path, SUM)
@@ -211,8 +234,9 @@ class TestSession:
                 open_session(write(tmp_path, content))
 
     def test_a_missing_file_and_a_missing_provider_are_named(self, tmp_path: Path) -> None:
-        with pytest.raises(ModelLoadError, match="no such file"):
+        with pytest.raises(ModelLoadError, match="no such file") as caught:
             open_session(tmp_path / "missing.onnx")
+        assert caught.value.hint == "install the bundle again"
         with pytest.raises(ModelLoadError, match="has no NoSuchProvider"):
             open_session(write(tmp_path, SUM), providers=["NoSuchProvider"])
 

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 
 from installed import model, package
 from manifests.errors import ModelLoadError
-from runtime.models.base import Inferring, ModelFacts
+from runtime.models.base import MAXIMUM_GROUP_PIXELS, Inferring, ModelFacts, group_size, run_model
 from runtime.registry import Registry, Selection
 
 
@@ -28,7 +29,8 @@ class Doubling(Inferring):
     def __init__(self, name: str) -> None:
         self.facts = ModelFacts(name, "raw", None, "p", "onnx", None, (), None)
 
-    def preprocess(self, sources: Sequence[int]) -> list[int]:
+    def preprocess(self, sources: Sequence[int], *, first: int = 1) -> list[int]:
+        del first
         return list(sources)
 
     def predict(self, prepared: list[int]) -> list[int]:
@@ -186,6 +188,26 @@ def test_inferences_are_counted_and_timed() -> None:
     assert unused.avg_inference_time is None
     assert average is not None
     assert 0 <= average < 1
+
+
+def test_a_long_list_is_taken_in_groups_and_its_inputs_keep_their_numbers() -> None:
+    class Recording(Doubling):
+        def preprocess(self, sources: Sequence[int], *, first: int = 1) -> list[int]:
+            groups.append((first, len(sources)))
+            return super().preprocess(sources)
+
+    groups: list[tuple[int, int]] = []
+    results = run_model(Recording("m/1"), list(range(20)))
+    assert [result.to_dict()["value"] for result in results] == [2 * number for number in range(20)]
+    assert groups == [(1, 8), (9, 8), (17, 4)]
+
+
+def test_a_group_is_the_graphs_batch_or_what_the_pixels_allow() -> None:
+    facts = Doubling("m/1").facts
+    assert group_size(replace(facts, batch_size=32)) == 32
+    assert group_size(replace(facts, input_height=640, input_width=640)) == 8
+    assert group_size(replace(facts, input_height=1, input_width=MAXIMUM_GROUP_PIXELS // 3)) == 3
+    assert group_size(replace(facts, input_height=10_000, input_width=10_000)) == 1
 
 
 def test_no_count_is_lost_between_threads() -> None:

@@ -5,12 +5,16 @@ import http.client
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+import time
+import weakref
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
+from email.message import Message
 from itertools import islice
 from pathlib import Path
 from queue import Queue
@@ -21,7 +25,15 @@ import numpy as np
 import pytest
 
 from installed import catalogue, detector, model, package, picture, plain, png
-from manifests.errors import BundleError, InvalidInputError, ListenError, NotARootError, UnknownModelError, families
+from manifests.errors import (
+    BundleError,
+    InvalidInputError,
+    ListenError,
+    ModelLoadError,
+    NotARootError,
+    UnknownModelError,
+    families,
+)
 from onnx_files import Tensor, identity_model, write
 from runtime.catalogue import Catalogue
 from runtime.dataplane import DataPlane, open_data_plane
@@ -41,14 +53,34 @@ class Client:
         self.running = running
 
     def send(self, method: str, path: str, body: bytes = b"", **headers: str) -> tuple[int, Any]:
+        status, _, answer = self.exchange(method, path, body, **headers)
+        return status, answer
+
+    def exchange(self, method: str, path: str, body: bytes = b"", **headers: str) -> tuple[int, Message, Any]:
         connection = http.client.HTTPConnection(self.running.host, self.running.port, timeout=30)
         try:
             connection.request(method, path, body, headers)
             response = connection.getresponse()
             assert response.headers["content-type"] == "application/json"
-            return response.status, json.loads(response.read())
+            return response.status, response.headers, json.loads(response.read())
         finally:
             connection.close()
+
+    def begin(self, sent: bytes, *, announced: int) -> socket.socket:
+        """A detection whose body is not sent to its end."""
+        connection = socket.create_connection((self.running.host, self.running.port), timeout=30)
+        head = f"POST /infer/object_detection HTTP/1.1\r\nHost: x\r\nContent-Length: {announced}\r\n\r\n"
+        connection.sendall(head.encode() + sent)
+        return connection
+
+    def answer_to_half(self, *, announced: int) -> str:
+        """The status that a request gets which is never sent whole; empty when there is none within a second."""
+        with self.begin(b"{", announced=announced) as connection:
+            connection.settimeout(1)
+            try:
+                return connection.recv(12).decode().removeprefix("HTTP/1.1 ")
+            except TimeoutError:
+                return ""
 
     def get(self, path: str) -> tuple[int, Any]:
         return self.send("GET", path)
@@ -62,6 +94,13 @@ class Client:
 
 def base64_of(content: bytes, kind: str = "base64") -> dict[str, str]:
     return {"type": kind, "value": base64.b64encode(content).decode()}
+
+
+def wait_until(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 PICTURE = base64_of(png(picture()))
@@ -95,6 +134,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Catalogue:
             model("unsure/1", [unsure]),
             model("echo/1", [package(folder / "echo")], task="embedding", architecture=None),
             model("damaged/1", [package(folder / "damaged")]),
+            model("missing/1", [package(folder / "missing")]),
         ],
         generation=7,
     )
@@ -156,6 +196,12 @@ class TestDetection:
     def test_a_data_address_is_base64_too(self, client: Client) -> None:
         value = "data:image/png;base64," + PICTURE["value"]
         assert client.detect({"type": "base64", "value": value})[0] == 200
+
+    def test_base64_may_have_line_breaks(self, client: Client) -> None:
+        value = base64.encodebytes(png(picture())).decode()
+        assert "\n" in value
+        for text in (value, value.replace("\n", "\r\n")):
+            assert client.detect({"type": "base64", "value": text})[0] == 200
 
     def test_predictions_are_drawn_when_asked_for(self, client: Client) -> None:
         _, answer = client.detect(PICTURE, visualize_predictions=True)
@@ -262,6 +308,78 @@ class TestRefusals:
         assert {one.result()[0] for one in refused} == {503}
         assert statuses == [200, 200, 503, 503, 503, 503]
 
+    def test_the_pixels_of_a_request_are_summed_before_any_is_decoded(
+        self, installed: Catalogue, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with served(open_data_plane(lambda: installed), Limits(request_pixels=3 * 64 * 64)) as client:
+            assert client.detect([PICTURE] * 3)[0] == 200
+            monkeypatch.setattr(cv2, "imdecode", pytest.fail)
+            status, answer = client.detect([PICTURE] * 4)
+        assert (status, answer["message"]) == (413, "16384 pixels are more than the 12288 of one request")
+
+    def test_of_a_list_only_one_picture_is_held_decoded(self, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+        decoded: list[weakref.ref[np.ndarray]] = []
+        alive: list[int] = []
+
+        def imdecode(content: np.ndarray, flags: int) -> np.ndarray:
+            alive.append(sum(reference() is not None for reference in decoded))
+            image = genuine(content, flags)
+            assert image is not None
+            decoded.append(weakref.ref(image))
+            return image
+
+        genuine = cv2.imdecode
+        monkeypatch.setattr(cv2, "imdecode", imdecode)
+        assert client.detect([PICTURE] * 3)[0] == 200
+        assert alive == [0, 0, 0]
+
+    def test_bodies_that_would_fill_the_memory_are_refused_before_they_are_read(self, installed: Catalogue) -> None:
+        limits = Limits(body_bytes=60_000, held_bytes=100_000)
+        with served(open_data_plane(lambda: installed), limits) as client:
+            with client.begin(b"{", announced=60_000):
+                wait_until(lambda: client.answer_to_half(announced=60_000) == "503")
+                assert client.detect(PICTURE)[0] == 200
+            wait_until(lambda: client.send("POST", "/infer/object_detection", b" " * 60_000)[0] == 400)
+
+    def test_a_body_that_does_not_arrive_is_given_up(self, installed: Catalogue) -> None:
+        with served(open_data_plane(lambda: installed), Limits(body_seconds=0.2)) as client:
+            assert client.answer_to_half(announced=1000) == "408"
+
+    def test_a_client_that_goes_away_is_no_error(self, client: Client, caplog: pytest.LogCaptureFixture) -> None:
+        client.begin(b"{", announced=1000).close()
+        time.sleep(0.3)
+        assert client.get("/healthz")[0] == 200
+        assert not caplog.records
+
+    def test_a_model_of_another_task_is_refused_without_loading_it(self, client: Client) -> None:
+        client.post("/infer/object_detection", {"model_id": "echo/1", "image": PICTURE})
+        assert client.get("/model/registry")[1] == {"models": []}
+
+    def test_a_wrong_method_is_told_the_right_one(self, client: Client) -> None:
+        status, headers, _ = client.exchange("GET", "/model/add")
+        assert (status, headers["allow"]) == (405, "POST")
+
+    def test_an_address_with_a_slash_too_many_is_not_found_and_not_redirected(self, client: Client) -> None:
+        status, answer = client.get("/health/")
+        assert (status, answer["message"]) == (404, "Not Found")
+
+    def test_an_answer_names_no_file_of_this_machine_and_the_log_does(
+        self, installed: Catalogue, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        def nothing() -> Catalogue:
+            raise NotARootError("nothing is installed in /nowhere", hint="`bundle install BUNDLE` first")
+
+        with served(open_data_plane(lambda: installed)) as client:
+            answers = [client.post("/model/add", {"model_id": name})[1] for name in ("damaged/1", "missing/1")]
+        with served(open_data_plane(nothing)) as client:
+            answers += [client.detect(PICTURE)[1], client.get("/health")[1]]
+        assert [one["message"] for one in answers[:2]] == [ModelLoadError.meaning] * 2
+        assert answers[1]["hint"] == "install the bundle again"
+        assert answers[2]["message"] == answers[3]["message"] == NotARootError.meaning
+        assert not [text for text in map(str, answers) if "/tmp" in text or "nowhere" in text]
+        assert "/missing/weights.onnx" in caplog.text
+        assert "nothing is installed in /nowhere" in caplog.text
+
     def test_every_error_of_the_tree_has_a_status(self) -> None:
         assert status_of(UnknownModelError("m")) == 404
         assert status_of(InvalidInputError("m")) == 400
@@ -303,7 +421,7 @@ class TestHealth:
         status, health = client.get("/health")
         assert status == 200
         assert health["status"] == "ready"
-        assert (health["generation"], health["installed"], health["loaded"]) == (7, 4, ["faces/1"])
+        assert (health["generation"], health["installed"], health["loaded"]) == (7, 5, ["faces/1"])
         assert health["guard"] == {"enabled": False, "refused": 0, "targets": []}
         assert isinstance(health["kernel_isolated"], bool)
         assert "CPUExecutionProvider" in health["onnxruntime"]["providers"]
@@ -346,6 +464,23 @@ print("stopped", flush=True)
 
 
 class TestServing:
+    @pytest.mark.parametrize(
+        "sent", [b"POST /infer", b"POST /infer/object_detection HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{"]
+    )
+    def test_a_request_that_never_ends_does_not_keep_it_running(self, tmp_path: Path, sent: bytes) -> None:
+        server = subprocess.Popen(
+            [sys.executable, "-c", SERVER, str(tmp_path / "onnxfp32")],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT / "tests",
+        )  # fmt: skip
+        assert server.stdout is not None
+        with server, socket.create_connection(("127.0.0.1", int(server.stdout.readline()))) as connection:
+            connection.sendall(sent)
+            time.sleep(0.3)
+            began = time.monotonic()
+            os.kill(server.pid, signal.SIGTERM)
+            assert server.communicate(timeout=20) == ("stopped\n", "")
+            assert time.monotonic() - began < 5
+
     @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
     def test_a_signal_ends_it_gracefully_and_nothing_ever_left(self, tmp_path: Path, number: signal.Signals) -> None:
         server = subprocess.Popen(

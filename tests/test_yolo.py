@@ -1,6 +1,7 @@
 """YOLO detection: configuration, preprocessing, heads, suppression, options."""
 
 import json
+import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,9 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from installed import model, package, picture
+from installed import model, package, picture, png
 from manifests.errors import InvalidInputError, ModelError, ModelLoadError
 from onnx_files import Node, Tensor, detector_model, onnx_model, write
+from runtime.images import decode
 from runtime.models.load import load_model
 from runtime.models.results import Detections
 from runtime.models.yolo import YoloDetection
@@ -77,6 +79,8 @@ class TestHeads:
         ("shape", "classes", "architecture", "head"),
         [
             ((1, 84, 8400), 80, None, Head.ANCHOR_FREE),
+            ((1, 945, 6), 1, "YOLOv5", Head.OBJECTNESS),
+            ((1, 300, 6), 1, "YOLOv5", Head.OBJECTNESS),
             ((None, 84, None), 80, "yolov11", Head.ANCHOR_FREE),
             ((1, 84, 8400), 0, None, Head.ANCHOR_FREE),
             ((1, 6, 8400), 2, None, Head.ANCHOR_FREE),
@@ -136,6 +140,56 @@ class TestHeads:
         loaded = load(tmp_path, detector_model(anchor_free([[0] * 6])))
         result = loaded.infer(picture(30, 20))
         assert result.to_dict() == {"image": {"width": 30, "height": 20}, "predictions": []}
+
+
+NAN, INFINITE = float("nan"), float("inf")
+
+
+class TestNumbersThatAreNone:
+    @pytest.mark.parametrize(
+        "row",
+        [
+            [NAN, 24, 16, 8, 0.9, 0],
+            [32, 24, INFINITE, 8, 0.9, 0],
+            [32, 24, 16, 8, NAN, 0.5],
+            [32, 24, 16, 8, INFINITE, 0],
+            [32, 24, 16, 8, 0.9, -INFINITE],
+        ],
+        ids=str,
+    )
+    def test_anchor_free_candidates_of_them_are_dropped(self, tmp_path: Path, row: list[float]) -> None:
+        loaded = load(tmp_path, detector_model(anchor_free([row, [32, 24, 16, 8, 0.6, 0]])))
+        assert [score for _, score, _ in found(loaded.infer(picture()))] == [0.6]
+
+    @pytest.mark.parametrize(
+        "row",
+        [
+            [24, 20, 40, NAN, 0.9, 0],
+            [-INFINITE, 20, 40, 28, 0.9, 0],
+            [24, 20, 40, 28, INFINITE, 0],
+            [24, 20, 40, 28, NAN, 0],
+            [24, 20, 40, 28, 0.9, NAN],
+            [24, 20, 40, 28, 0.9, -1],
+            [24, 20, 40, 28, 0.9, 1e30],
+        ],
+        ids=str,
+    )
+    def test_end_to_end_candidates_of_them_and_of_no_class_are_dropped(self, tmp_path: Path, row: list[float]) -> None:
+        answer = np.zeros((1, 300, 6), np.float32)
+        answer[0, :2] = [row, [24, 20, 40, 28, 0.6, 0]]
+        loaded = load(tmp_path, detector_model(answer), architecture="yolov10")
+        assert [score for _, score, _ in found(loaded.infer(picture()))] == [0.6]
+
+    @pytest.mark.parametrize("row", [[32, 24, 16, NAN, 1, 1, 0], [32, 24, 16, 8, INFINITE, 0, 1]], ids=str)
+    def test_candidates_with_objectness_of_them_are_dropped(self, tmp_path: Path, row: list[float]) -> None:
+        answer = np.zeros((1, 252, 7), np.float32)
+        answer[0, :2] = [row, [32, 24, 16, 8, 1, 0.6, 0]]
+        loaded = load(tmp_path, detector_model(answer), architecture="yolov5")
+        assert [score for _, score, _ in found(loaded.infer(picture()))] == [0.6]
+
+    def test_boxes_beyond_all_bounds_are_clipped_to_the_picture(self, tmp_path: Path) -> None:
+        loaded = load(tmp_path, detector_model(anchor_free([[32, 24, 3e38, 3e38, 0.9, 0], [3e38] * 4 + [0.8, 0]])))
+        assert found(loaded.infer(picture()))[0] == ("face", 0.9, (0, 0, 64, 64))
 
 
 class TestPreprocessing:
@@ -201,6 +255,34 @@ class TestBatches:
         results = loaded.infer([picture()] * 3)
         assert [found(result)[0][1] for result in results] == [0.9, 0.8, 0.9]
         assert loaded.facts.batch_size == 2
+
+    def test_a_free_batch_is_bounded_and_a_bad_picture_is_named_by_its_place(self, tmp_path: Path) -> None:
+        content = onnx_model(
+            [Node("Identity", ["fixed"], ["output0"])],
+            [Tensor("images", ["batch", 3, 64, 64])],
+            [Tensor("output0", ["batch", 6, 84])],
+            constants={"fixed": np.concatenate([anchor_free([[32, 32, 16, 16, 0.9, 0]])] * 8)},
+        )
+        loaded = load(tmp_path, content)
+        assert len(loaded.infer([picture()] * 16)) == 16
+        assert len(loaded.predict(loaded.preprocess([picture()] * 24))) == 24
+        with pytest.raises(InvalidInputError, match="picture 10 is a int"):
+            loaded.infer([picture()] * 9 + [5])
+
+    def test_only_one_picture_of_a_list_is_decoded_at_a_time(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        alive: list[weakref.ref[np.ndarray]] = []
+
+        def decoding(source: bytes, *, name: str) -> np.ndarray:
+            assert all(reference() is None for reference in alive)
+            image = decode(source, name=name)
+            alive.append(weakref.ref(image))
+            return image
+
+        monkeypatch.setattr("runtime.models.yolo.decode", decoding)
+        loaded = load(tmp_path, detector_model(np.concatenate([anchor_free([[0] * 6])] * 4)))
+        assert len(loaded.infer([png(picture(100, 90))] * 4)) == len(alive) == 4
 
     def test_a_graph_that_answers_fewer_pictures_than_it_was_given_is_an_error(self, tmp_path: Path) -> None:
         content = onnx_model(
@@ -338,6 +420,10 @@ class TestOptions:
             ({"iou_threshold": 1.0}, [("face", 0.9), ("face", 0.8), ("hand", 0.7), ("hand", 0.3)]),
             ({"class_agnostic_nms": True}, [("face", 0.9), ("hand", 0.3)]),
             ({"class_filter": ["hand"]}, [("hand", 0.7), ("hand", 0.3)]),
+            ({"class_filter": "hand"}, [("hand", 0.7), ("hand", 0.3)]),
+            ({"class_filter": ["hand"], "max_detections": 1}, [("hand", 0.7)]),
+            ({"class_filter": ["foot"]}, []),
+            ({"confidence": np.float32(0.5)}, [("face", 0.9), ("hand", 0.7)]),
             ({"max_detections": 1}, [("face", 0.9)]),
             ({"max_candidates": 2}, [("face", 0.9)]),
         ],
@@ -354,6 +440,11 @@ class TestOptions:
             ({"confidence": 1.5}, "confidence 1.5 is not between 0 and 1"),
             ({"iou_threshold": -1}, "iou_threshold -1 is not between 0 and 1"),
             ({"confidence": float("nan")}, "confidence nan is not between 0 and 1"),
+            ({"confidence": "0.4"}, "confidence '0.4' is not between 0 and 1"),
+            ({"max_detections": 1.5}, "max_detections 1.5 is no whole number"),
+            ({"class_agnostic_nms": "yes"}, "neither True nor False"),
+            ({"class_filter": 5}, "class_filter 5 is no list of class names"),
+            ({"class_filter": [5]}, "class_filter .5. is no list of class names"),
             ({"max_detections": 0}, "max_detections 0 is less than 1"),
             ({"confidnce": 0.5}, "no option confidnce"),
         ],

@@ -6,10 +6,17 @@ from manifests.errors import MissingExtraError
 
 
 def require(*modules: tuple[str, str]) -> None:
-    """`MissingExtraError` for the first (module, extra) whose module is not installed."""
-    for module, extra in modules:
-        if find_spec(module) is None:
-            raise MissingExtraError(module, extra)
+    """`MissingExtraError` that names every (module, extra) whose module is not installed, to be had in one go."""
+    missing = [(module, extra) for module, extra in modules if find_spec(module) is None]
+    if missing:
+        extras = dict.fromkeys(extra for _, extra in missing)
+        raise MissingExtraError(", ".join(module for module, _ in missing), ",".join(extras))
+
+
+def require_inference() -> None:
+    """What running a model needs. Tensors need no pictures: without OpenCV alone, only a picture is refused."""
+    if find_spec("onnxruntime") is None:
+        require(("cv2", "serve"), ("onnxruntime", "cpu"))
 
 
 def require_build() -> None:

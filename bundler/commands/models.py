@@ -11,7 +11,10 @@ from runtime.catalogue import InstalledPackage
 
 @click.group("models")
 def command() -> None:
-    """Look into one installed model."""
+    """Look into one installed model.
+
+    Example: bundle models show vehicles/1
+    """
 
 
 @command.command("show")

@@ -6,7 +6,6 @@ import click
 
 from bundler.commands.options import root_option
 from bundler.commands.output import talk
-from manifests.errors import TrustError
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
@@ -25,6 +24,11 @@ def command(*, root: Path | None, host: str, port: int) -> None:
     """
     from bundler.commands.extras import require
 
+    if host not in LOOPBACK:
+        raise click.UsageError(
+            f"this version serves loopback only ({', '.join(LOOPBACK)}), not {host}: "
+            "let a proxy that checks its clients stand before it"
+        )
     require(("starlette", "serve"), ("uvicorn", "serve"), ("cv2", "serve"), ("onnxruntime", "cpu"))
     from runtime import guard
     from runtime.dataplane import open_data_plane
@@ -33,11 +37,6 @@ def command(*, root: Path | None, host: str, port: int) -> None:
     from runtime.server.serve import Running, serve
     from runtime.settings import Settings, locate_root
 
-    if host not in LOOPBACK:
-        raise TrustError(
-            f"serving on {host} needs keys for its clients, which this version does not have",
-            hint="serve on 127.0.0.1, and let a proxy that checks its clients stand before it",
-        )
     guard.enable()
     place = locate_root(root)
     settings = Settings.read()

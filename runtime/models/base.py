@@ -3,14 +3,20 @@
 A family turns inputs into tensors (`preprocess`), runs its graph (`predict`) and turns tensors into results
 (`postprocess`); `infer` is the three in a row. Nothing here knows pictures, tensors or HTTP.
 * A loaded model never changes: it may be used from many threads at once.
+* Memory does not grow with the number of inputs: they are taken in groups of a bounded size, one after the other.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 Prepared = TypeVar("Prepared")
 Outputs = TypeVar("Outputs")
+
+MAXIMUM_GROUP: Final = 8
+"""Inputs that are prepared and run together where the graph leaves it open."""
+MAXIMUM_GROUP_PIXELS: Final = 16 * 1024 * 1024
+"""Pixels of network input that are held at once: 192 MiB of floats. One input is always taken."""
 
 
 class Result(Protocol):
@@ -44,8 +50,11 @@ class Model(Protocol[Prepared, Outputs]):
     def facts(self) -> ModelFacts:
         """What this model is."""
 
-    def preprocess(self, sources: Sequence[Any]) -> Prepared:
-        """The tensors for some inputs, and what it takes to map answers back. Raises `InvalidInputError`."""
+    def preprocess(self, sources: Sequence[Any], *, first: int = 1) -> Prepared:
+        """The tensors for some inputs, and what it takes to map answers back. Raises `InvalidInputError`.
+
+        `first` is the number that messages give the first of them.
+        """
 
     def predict(self, prepared: Prepared) -> Outputs:
         """The graph's answer. Raises `ModelError`."""
@@ -59,10 +68,20 @@ class Model(Protocol[Prepared, Outputs]):
 
 def run_model(model: Model[Any, Any], sources: Sequence[Any], **options: Any) -> list[Result]:
     """Preprocess, predict and postprocess: one result per input, in order."""
-    if not sources:
-        return []
-    prepared = model.preprocess(sources)
-    return list(model.postprocess(model.predict(prepared), prepared, **options))
+    size = group_size(model.facts)
+    results: list[Result] = []
+    for at in range(0, len(sources), size):
+        prepared = model.preprocess(sources[at : at + size], first=at + 1)
+        results.extend(model.postprocess(model.predict(prepared), prepared, **options))
+    return results
+
+
+def group_size(facts: ModelFacts) -> int:
+    """How many inputs are prepared and run together: the graph's own batch, else as many as the budget allows."""
+    if facts.batch_size:
+        return facts.batch_size
+    pixels = (facts.input_height or 1) * (facts.input_width or 1)
+    return max(1, min(MAXIMUM_GROUP, MAXIMUM_GROUP_PIXELS // pixels))
 
 
 class Inferring:

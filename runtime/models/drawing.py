@@ -3,6 +3,7 @@
 * Line and letter sizes grow with the picture, and labels stay inside it.
 """
 
+import math
 from typing import Final
 
 import cv2
@@ -26,6 +27,7 @@ _PALETTE: Final[tuple[Colour, ...]] = (
     (181, 81, 63),
     (57, 220, 205),
 )
+_FAR_AWAY: Final = 1_000_000
 _FONT: Final = cv2.FONT_HERSHEY_SIMPLEX
 
 
@@ -35,8 +37,11 @@ def colour_of(class_id: int) -> Colour:
 
 
 def draw_box(canvas: Image, box: tuple[float, float, float, float], *, label: str, class_id: int) -> None:
-    """Draw one box (left, top, right, bottom in pixels) with its label into `canvas`."""
-    left, top, right, bottom = (round(edge) for edge in box)
+    """Draw one box (left, top, right, bottom in pixels) with its label into `canvas`; not one that is nowhere."""
+    if not all(math.isfinite(edge) for edge in box):
+        return
+    # Beyond any picture an edge is only far away: OpenCV's integers end at 2 ** 31.
+    left, top, right, bottom = (round(max(-_FAR_AWAY, min(_FAR_AWAY, edge))) for edge in box)
     colour, thickness = colour_of(class_id), _thickness(canvas)
     cv2.rectangle(canvas, (left, top), (right, bottom), colour, thickness, cv2.LINE_AA)
     _draw_label(canvas, (left, top), label, colour, thickness)

@@ -5,6 +5,7 @@ that a raw model runs without anything for pictures.
 """
 
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from typing import Any, Final
 
 from manifests.errors import ModelLoadError, listing
@@ -19,6 +20,9 @@ RAW: Final = "raw"
 UNSTATED: Final = ""
 
 _YOLO_GENERATIONS: Final = ("yolov", "yolo1", "yolo2")
+_KNOWN_ARCHITECTURES: Final = (
+    "yolov5", "yolov7", "yolov8", "yolov9", "yolov10", "yolov11", "yolov12", "yolo11", "yolo12", "yolo26",
+)  # fmt: skip
 
 
 def load_model(
@@ -32,6 +36,8 @@ def load_model(
 
     Raises `ModelLoadError` when the package cannot be used, `MissingExtraError` when a library is missing.
     """
+    if model.task == OBJECT_DETECTION and not _is_yolo(model.architecture):
+        raise _unknown_architecture(model)
     session = open_session(package.directory / weights_file(package), providers=providers)
     task = model.task if model.task != UNSTATED else _task_in_graph(session)
     facts = ModelFacts(
@@ -44,7 +50,7 @@ def load_model(
         providers=session.providers,
         batch_size=package.static_batch,
     )
-    if task == OBJECT_DETECTION and _is_yolo(model.architecture):
+    if task == OBJECT_DETECTION:
         return _yolo(session, package, facts, options or {})
     return _raw(session, facts, options or {})
 
@@ -63,6 +69,16 @@ def weights_file(package: InstalledPackage) -> str:
 
 def _is_yolo(architecture: str | None) -> bool:
     return architecture is None or architecture.lower().startswith(_YOLO_GENERATIONS)
+
+
+def _unknown_architecture(model: InstalledModel) -> ModelLoadError:
+    near = get_close_matches((model.architecture or "").lower(), _KNOWN_ARCHITECTURES, n=1)
+    meant = f"did you mean {near[0]!r}? else " if near else ""
+    return ModelLoadError(
+        f"{model.id} is object detection of an architecture that is unknown here: {model.architecture!r}",
+        hint=f"{meant}give it the task `raw` in the manifest to run it on tensors",
+        facts={"known": listing(_KNOWN_ARCHITECTURES)},
+    )
 
 
 def _task_in_graph(session: Session) -> str:

@@ -4,7 +4,8 @@ Owns what serves every task that has no family of its own.
 * An array is never cast or reshaped to fit: a wrong datatype or shape is an error that names the right one.
 """
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -25,19 +26,39 @@ class RawOutputs:
 
     tensors: Mapping[str, Tensor]
 
+    def __len__(self) -> int:
+        return len(self.tensors)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.tensors)
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self.tensors[name]
+
     def to_dict(self) -> dict[str, Any]:
-        """`{"outputs": [{"name", "datatype", "shape", "data"}]}`; data is flat, row by row."""
+        """`{"outputs": [{"name", "datatype", "shape", "data"}]}`; data is flat, row by row.
+
+        JSON has no word for NaN and the infinities: they are None (`null`). The arrays in `tensors` keep them.
+        """
         return {
             "outputs": [
                 {
                     "name": name,
                     "datatype": datatype_of(array) or str(array.dtype),
                     "shape": list(array.shape),
-                    "data": array.ravel().tolist(),
+                    "data": _flat(array),
                 }
                 for name, array in self.tensors.items()
             ]
         }
+
+
+def _flat(array: Tensor) -> list[Any]:
+    """Plain values, row by row; None for what is no finite number."""
+    values: list[Any] = array.ravel().tolist()
+    if array.dtype.kind != "f" or np.isfinite(array).all():
+        return values
+    return [value if math.isfinite(value) else None for value in values]
 
 
 def refuse_options(name: str, options: Mapping[str, Any]) -> None:
@@ -58,11 +79,12 @@ class RawTensors(Inferring):
         """What the graph takes, in words."""
         return "; ".join(str(spec) for spec in self._session.inputs)
 
-    def preprocess(self, sources: Sequence[RawSource]) -> list[dict[str, Tensor]]:
+    def preprocess(self, sources: Sequence[RawSource], *, first: int = 1) -> list[dict[str, Tensor]]:
         """Each source as feeds: a mapping of arrays by input name, or the path of a .npz, .npy or .json file.
 
         Raises `InvalidInputError` for anything else, and for a file that is none of these.
         """
+        del first
         return [self._feeds(source) for source in sources]
 
     def predict(self, prepared: list[dict[str, Tensor]]) -> list[dict[str, Tensor]]:

@@ -6,7 +6,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, overload
 from uuid import uuid4
 
 from runtime.images import Image
@@ -74,6 +74,15 @@ class Detections:
 
     def __iter__(self) -> Iterator[Detection]:
         return iter(self.detections)
+
+    @overload
+    def __getitem__(self, place: int) -> Detection: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> tuple[Detection, ...]: ...
+
+    def __getitem__(self, place: int | slice) -> Detection | tuple[Detection, ...]:
+        return self.detections[place]
 
     def to_dict(self) -> dict[str, Any]:
         """`{"image": {"width", "height"}, "predictions": […]}`."""

@@ -73,6 +73,8 @@ def _from_lists(tensor: _JsonTensor, spec: TensorSpec) -> Tensor:
     try:
         array = np.array(tensor.data, dtype=object)
         shape = array.shape if tensor.shape is None else tuple(tensor.shape)
+        if min(shape, default=0) < 0:
+            raise InvalidInputError(f"{tensor.name}: {list(shape)} is no shape; the model takes {spec}")
         return _cast(array, dtype, spec).reshape(shape)
     except (ValueError, TypeError, OverflowError) as error:
         raise InvalidInputError(f"{tensor.name}: {error}; the model takes {spec}") from error
@@ -119,6 +121,9 @@ def _read_array(stream: IO[bytes], size: int) -> Tensor:
     shape, by_columns, dtype = read_header(stream, max_header_size=MAXIMUM_HEADER_BYTES)
     if dtype.hasobject:
         raise InvalidInputError("arrays of Python objects are not read: they can run code")
+    if any(isinstance(size, bool) or size < 0 for size in shape):
+        # A negative count would read to the end of the stream, however far that is.
+        raise InvalidInputError(f"{list(shape)} is no shape")
     count = math.prod(shape)
     if count * dtype.itemsize > size:
         raise InvalidInputError(f"an array of {count * dtype.itemsize} bytes is announced, {size} are there")

@@ -6,8 +6,9 @@ Owns the road from pictures to detections for one open graph.
 * A class list that does not fit the graph is refused when the model is loaded, not when somebody notices.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from manifests.errors import InvalidInputError, ModelError, ModelLoadError, listing
 from runtime.images import ImageSource, decode
-from runtime.models.base import Inferring, ModelFacts
+from runtime.models.base import Inferring, ModelFacts, group_size
 from runtime.models.configuration import Configuration
 from runtime.models.placement import Placement, place, to_tensor
 from runtime.models.results import Box, Detection, Detections
@@ -37,11 +38,19 @@ class DetectionOptions:
 
     def __post_init__(self) -> None:
         for name in ("confidence", "iou_threshold"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise InvalidInputError(f"{name} {getattr(self, name)} is not between 0 and 1")
+            value = getattr(self, name)
+            if not isinstance(value, Real) or not 0 <= float(value) <= 1:
+                raise InvalidInputError(f"{name} {value!r} is not between 0 and 1")
         for name in ("max_detections", "max_candidates"):
-            if getattr(self, name) < 1:
-                raise InvalidInputError(f"{name} {getattr(self, name)} is less than 1")
+            value = getattr(self, name)
+            if not isinstance(value, Integral):
+                raise InvalidInputError(f"{name} {value!r} is no whole number")
+            if int(value) < 1:
+                raise InvalidInputError(f"{name} {value} is less than 1")
+        if not isinstance(self.class_agnostic_nms, bool):
+            raise InvalidInputError(f"class_agnostic_nms {self.class_agnostic_nms!r} is neither True nor False")
+        if not all(isinstance(name, str) for name in self.class_filter):
+            raise InvalidInputError(f"class_filter {list(self.class_filter)} is no list of class names")
 
     def changed(self, changes: dict[str, Any]) -> "DetectionOptions":
         """These options with some replaced; None leaves one as it is. Raises `InvalidInputError`."""
@@ -49,8 +58,17 @@ class DetectionOptions:
         if unknown := given.keys() - {field.name for field in fields(self)}:
             raise InvalidInputError(f"object detection has no option {listing(sorted(unknown))}")
         if "class_filter" in given:
-            given["class_filter"] = tuple(given["class_filter"])
+            given["class_filter"] = _names(given["class_filter"])
         return replace(self, **given)
+
+
+def _names(given: object) -> tuple[Any, ...]:
+    """One class name alone is a list of one."""
+    if isinstance(given, str):
+        return (given,)
+    if isinstance(given, Iterable):
+        return tuple(given)
+    raise InvalidInputError(f"class_filter {given!r} is no list of class names")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,19 +104,22 @@ class YoloDetection(Inferring):
             class_names=configuration.class_names,
         )
 
-    def preprocess(self, sources: Sequence[ImageSource]) -> PreparedImages:
-        """Decode, resize and scale pictures. Raises `InvalidInputError` for one that is no picture."""
+    def preprocess(self, sources: Sequence[ImageSource], *, first: int = 1) -> PreparedImages:
+        """Decode, resize and scale pictures, one after the other: only one is in memory at its own size.
+
+        Raises `InvalidInputError` for one that is no picture; `first` is the number of the first in messages.
+        """
         network = self._configuration.network_input
         tensors, placements = [], []
-        for number, source in enumerate(sources, start=1):
+        for number, source in enumerate(sources, start=first):
             placed, placement = place(decode(source, name=f"picture {number}"), network)
             tensors.append(to_tensor(placed, network, self._dtype))
             placements.append(placement)
         return PreparedImages(np.stack(tensors), tuple(placements))
 
     def predict(self, prepared: PreparedImages) -> NDArray[Any]:
-        """The head's answer, [n, rows, columns]; a graph with a fixed batch is run as often as it takes."""
-        size = self._input.shape[0] or len(prepared.tensor)
+        """The head's answer, [n, rows, columns]; the graph is run as often as it takes, on bounded batches."""
+        size = self._input.shape[0] or min(len(prepared.tensor), group_size(self.facts))
         answers = [self._run(prepared.tensor[at : at + size], size) for at in range(0, len(prepared.tensor), size)]
         return answers[0] if len(answers) == 1 else np.concatenate(answers)
 
@@ -121,15 +142,20 @@ class YoloDetection(Inferring):
         return answer[: size - missing]
 
     def _detections(self, found: Candidates, head: Head, placement: Placement, options: DetectionOptions) -> Detections:
-        rows = _chosen_rows(found, head, options)
+        rows = self._wanted(found, _surest_rows(found, head, options), options)
         boxes = placement.to_source(found.boxes[rows])
         detections = (
             Detection(Box(*map(float, box)), float(found.scores[row]), int(number), self._class_name(int(number)))
             for row, box, number in zip(rows, boxes, found.classes[rows], strict=True)
         )
-        wanted = frozenset(options.class_filter)
-        kept = tuple(one for one in detections if not wanted or one.class_name in wanted)
-        return Detections(placement.width, placement.height, kept)
+        return Detections(placement.width, placement.height, tuple(detections))
+
+    def _wanted(self, found: Candidates, rows: NDArray[np.int64], options: DetectionOptions) -> NDArray[np.int64]:
+        """Those of the classes asked for, as many as asked for."""
+        if options.class_filter:
+            names = [self._class_name(int(number)) for number in found.classes[rows]]
+            rows = rows[[name in options.class_filter for name in names]]
+        return rows[: options.max_detections]
 
     def _class_name(self, number: int) -> str:
         names = self._configuration.class_names
@@ -145,18 +171,18 @@ class YoloDetection(Inferring):
             head_of(shape, classes=len(self._configuration.class_names), architecture=architecture)
 
 
-def _chosen_rows(found: Candidates, head: Head, options: DetectionOptions) -> NDArray[np.int64]:
-    """The candidates that are answered, surest first."""
+def _surest_rows(found: Candidates, head: Head, options: DetectionOptions) -> NDArray[np.int64]:
+    """The candidates that stay, surest first; with a filter of classes more than are answered in the end."""
     surest = np.argsort(-found.scores, kind="stable")[: options.max_candidates].astype(np.int64)
     if head is Head.END_TO_END:
-        return surest[: options.max_detections]
+        return surest
     kept = suppress(
         found.boxes[surest],
         found.scores[surest],
         found.classes[surest],
         iou_threshold=options.iou_threshold,
         class_agnostic=options.class_agnostic_nms,
-        maximum=options.max_detections,
+        maximum=options.max_candidates if options.class_filter else options.max_detections,
     )
     return surest[kept]
 

@@ -12,7 +12,7 @@ from starlette.routing import Route
 from manifests.errors import BundleError
 from runtime import guard, session
 from runtime.dataplane import DataPlane
-from runtime.server.errors import error_response
+from runtime.server.errors import error_response, message_of
 from runtime.server.json_bodies import json_response
 
 
@@ -57,7 +57,13 @@ class HealthRouter:
         try:
             catalogue = self._dataplane.catalogue()
         except BundleError as error:
-            return {"status": "not ready", "message": str(error), "generation": None, "installed": 0, "loaded": loaded}
+            return {
+                "status": "not ready",
+                "message": message_of(error),
+                "generation": None,
+                "installed": 0,
+                "loaded": loaded,
+            }
         return {
             "status": "ready" if self._dataplane.ready() else "not ready",
             "generation": catalogue.generation,
