@@ -7,21 +7,26 @@ version of the file they are (its strong ETag or Last-Modified) and how long tha
   and version never disagree, wherever a kill falls.
 * A file that changed at its source starts over. What was resumed and then has a wrong digest is asked for once more,
   whole, before it is called wrong.
+* One process at a time: what was fetched stays locked until its owner has taken it (`Fetched`), so that nobody writes
+  what another one reads.
 * Progress counts only beyond the furthest byte so far, so that no server can keep a download going for ever.
 """
 
 import hashlib
 import json
+import os
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import BinaryIO, Final, Protocol
+from typing import BinaryIO, Final, Protocol, Self
 
 import requests
 
-from bundler.http import BrokenOffError, Client, pieces, shown
+from bundler.http import BrokenOffError, Client, pieces
+from bundler.sources.urls import shown
 from manifests.digest import Digest
-from manifests.errors import DigestMismatchError, SourceError, SourceUnreachableError
-from manifests.locks import FileLock
+from manifests.errors import BusyError, DigestMismatchError, SourceError
+from manifests.locks import try_lock
 from manifests.progress import Reporter
 from manifests.publish import publish, translated
 
@@ -62,40 +67,105 @@ class Request:
     digest: Digest | None = None
 
 
+class Claim:
+    """One process's right to a download: a lock beside it, which may be removed because each holder looks again."""
+
+    def __init__(self, target: Path, descriptor: int) -> None:
+        self._target = target
+        self._descriptor = descriptor
+
+    @classmethod
+    def take(cls, target: Path, *, subject: str) -> Self:
+        """The claim on the download at `target`. Errors: `BusyError` while another has it; `StorageError`."""
+        path = _lock_of(target)
+        while True:
+            with translated(path):
+                descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o644)
+                try:
+                    taken = try_lock(descriptor, exclusive=True)
+                    current = taken and _is_at(descriptor, path)
+                except BaseException:
+                    os.close(descriptor)
+                    raise
+            if current:
+                return cls(target, descriptor)
+            os.close(descriptor)
+            if not taken:
+                raise BusyError(
+                    f"another process is downloading {subject}", hint="wait until it has finished, then run this again"
+                )
+
+    def release(self) -> None:
+        """Keep what is there for a later run."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def discard(self) -> None:
+        """Remove what is there, and the lock with it."""
+        try:
+            if self._descriptor >= 0:
+                _forget(self._target)
+                with suppress(OSError):  # Windows keeps a file that is open
+                    _lock_of(self._target).unlink()
+        finally:
+            self.release()
+
+
 @dataclass(frozen=True, slots=True)
-class Downloaded:
-    """A whole file at `path`, for the caller to take and then to `discard`."""
+class Fetched:
+    """A whole file at `path`. Nobody else writes there until its owner calls `discard`, or `release` to keep it."""
 
     path: Path
     digest: Digest
     size: int
     version: Version
-
-    def discard(self) -> None:
-        """Remove it: its content is elsewhere now."""
-        _forget(self.path)
+    claim: Claim
 
 
-def download(client: Client, request: Request, reporter: Reporter) -> Downloaded:
-    """The file that `request` names, whole and with its digest compared.
+def download(client: Client, request: Request, reporter: Reporter) -> Fetched:
+    """The file that `request` names, whole and with its digest compared; its claim is the caller's to end.
 
     Errors: `DigestMismatchError`, `SourceUnreachableError` (what came is kept), other `SourceError`; `BusyError` while
-    another process downloads the same; `StorageError`.
+    another process has the same download; `StorageError`.
     """
-    busy = f"another process is downloading {request.subject}"
-    lock = FileLock(request.target.with_name(request.target.name + ".lock"), exclusive=True, busy=busy)
-    with lock:
-        transfer = _Transfer(client, request, reporter)
-        try:
+    claim = Claim.take(request.target, subject=request.subject)
+    try:
+        done = _persisted(client, request, reporter)
+        if _is_wrong(done, request):
+            claim.discard()
+            raise DigestMismatchError(subject=request.subject, expected=request.digest, actual=done.digest)
+    except BaseException:
+        claim.release()
+        raise
+    return Fetched(request.target, done.digest, done.size, done.version, claim)
+
+
+def forget_finished(target: Path) -> None:
+    """Remove what an earlier run left of a download that nobody needs any more, unless another process is at it."""
+    if any(path.exists() for path in (target, _beside(target), _lock_of(target))):
+        with suppress(BusyError):
+            Claim.take(target, subject=target.name).discard()
+
+
+@dataclass(frozen=True, slots=True)
+class _Whole:
+    """What a transfer ended with."""
+
+    digest: Digest
+    size: int
+    version: Version
+
+
+def _persisted(client: Client, request: Request, reporter: Reporter) -> _Whole:
+    transfer = _Transfer(client, request, reporter)
+    try:
+        done = client.persist(transfer.attempt, subject=request.subject)
+        if _is_wrong(done, request) and transfer.resumed:
+            transfer.start_over()
             done = client.persist(transfer.attempt, subject=request.subject)
-            if _is_wrong(done, request) and transfer.resumed:
-                transfer.start_over()
-                done = client.persist(transfer.attempt, subject=request.subject)
-        finally:
-            reporter.finished(request.subject)
-    if _is_wrong(done, request):
-        done.discard()
-        raise DigestMismatchError(subject=request.subject, expected=request.digest, actual=done.digest)
+    finally:
+        reporter.finished(request.subject)
     return done
 
 
@@ -114,7 +184,7 @@ class _Transfer:
         self._furthest = 0
         self.resumed = False
 
-    def attempt(self) -> Downloaded:
+    def attempt(self) -> _Whole:
         """One request, from where the last one ended. Errors: `BrokenOffError`, `SourceError`."""
         held = self._held()
         headers: dict[str, str] = {}
@@ -148,18 +218,18 @@ class _Transfer:
         version = _parse_version(content)
         return (version, size) if size and version is not None and version.validator else None
 
-    def _beyond_the_end(self, response: requests.Response, held: tuple[Version, int] | None) -> Downloaded:
+    def _beyond_the_end(self, response: requests.Response, held: tuple[Version, int] | None) -> _Whole:
         """416: the server has nothing after our last byte, because we have all, or because the file became shorter."""
         total = response.headers.get("Content-Range", "").strip()
         if held is not None and total == f"bytes */{held[1]}" and held[0].size in {None, held[1]}:
             self.resumed = True
             hasher = hashlib.sha256()
             self._rehash(hasher, held[1])
-            return Downloaded(self._request.target, Digest(hasher.digest()), held[1], held[0])
+            return _Whole(Digest(hasher.digest()), held[1], held[0])
         self.start_over()
         raise BrokenOffError(f"{shown(response.url)} has become shorter")
 
-    def _receive(self, response: requests.Response, version: Version, start: int) -> Downloaded:
+    def _receive(self, response: requests.Response, version: Version, start: int) -> _Whole:
         target, hasher = self._request.target, hashlib.sha256()
         if self._request.size is not None and version.size not in {None, self._request.size}:
             raise DigestMismatchError(
@@ -187,19 +257,19 @@ class _Transfer:
         total = version.size if version.size is not None else self._request.size
         if total not in {None, size}:
             raise BrokenOffError(f"broken off after {size} of {total} bytes", progressed=self._furthest > before)
-        return Downloaded(target, Digest(hasher.digest()), size, version)
+        return _Whole(Digest(hasher.digest()), size, version)
 
     def _copy(self, response: requests.Response, stream: BinaryIO, hasher: _Hash, *, room: int | None) -> int:
         copied = 0
         for piece in pieces(response):
-            if self._client.stopped:
-                raise SourceUnreachableError(f"{self._request.subject}: stopped")
+            self._client.check_running(self._request.subject)
             copied += len(piece)
             if room is not None and copied > room:
                 raise SourceError(f"{self._request.subject}: {shown(response.url)} sends more than it announced")
             stream.write(piece)
             hasher.update(piece)
             self._reporter.advanced(self._request.subject, len(piece))
+        self._client.check_running(self._request.subject)  # a connection that was shut looks like the end of a file
         return copied
 
     def _rehash(self, hasher: _Hash, size: int) -> None:
@@ -210,7 +280,7 @@ class _Transfer:
                 size -= len(piece)
 
 
-def _is_wrong(done: Downloaded, request: Request) -> bool:
+def _is_wrong(done: _Whole, request: Request) -> bool:
     return request.digest is not None and done.digest != request.digest
 
 
@@ -251,6 +321,18 @@ def _parse_version(content: bytes) -> Version | None:
 
 def _beside(target: Path) -> Path:
     return target.with_name(target.name + ".json")
+
+
+def _lock_of(target: Path) -> Path:
+    return target.with_name(target.name + ".lock")
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    """Whether the open file is still the one under its name: the holder before may have removed it."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _forget(target: Path) -> None:

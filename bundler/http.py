@@ -3,19 +3,23 @@
 * Credentials belong to one origin (scheme, host, port); no redirect carries them to another. No cookies are kept.
 * A URL in a message has neither user, password nor query.
 * An answer is one of three: a response to read, a refusal that no retry would change, or `BrokenOffError`: try again.
+* `Client.stop` ends every request under way: its connections are shut, whoever waits for them.
 """
 
 import base64
 import random
+import socket
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from http.cookiejar import DefaultCookiePolicy
 from itertools import pairwise
-from threading import Event
+from threading import Event, Lock
 from types import TracebackType
-from typing import Final, Self, TypeVar
+from typing import Any, Final, Self, TypeVar
 from urllib.parse import SplitResult, unquote, urljoin, urlsplit
+from weakref import WeakSet
 
 import requests
 import urllib3
@@ -24,7 +28,9 @@ from requests.auth import AuthBase
 from requests.structures import CaseInsensitiveDict
 
 from bundler.settings import Patience, Settings
+from bundler.sources.urls import checked_url, host_of, shown
 from manifests.errors import SourceDeniedError, SourceError, SourceNotFoundError, SourceUnreachableError, printable
+from manifests.progress import Reporter, Silent
 
 T = TypeVar("T")
 
@@ -59,15 +65,18 @@ class Document:
 class Client:
     """A session with its credentials and its patience; safe to use from several threads."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, reporter: Reporter | None = None) -> None:
         self.patience: Patience = settings.patience
+        self._reporter = reporter or Silent()
+        self._proxy = settings.packages.proxy
+        self._sockets = _Sockets()
         self._verify = _certificates(settings)
         self._credentials = _credentials(settings)
         self._stopped = Event()
         self._session = requests.Session()
         self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         for scheme in ("https://", "http://"):
-            self._session.mount(scheme, HTTPAdapter(pool_maxsize=max(10, 2 * settings.threads)))
+            self._session.mount(scheme, _Adapter(self._sockets, pool_maxsize=max(10, 2 * settings.threads)))
 
     def __enter__(self) -> Self:
         return self
@@ -79,13 +88,14 @@ class Client:
         self._session.close()
 
     def stop(self) -> None:
-        """Make every thread that waits or reads give up soon."""
+        """Make every thread that waits or reads give up at once."""
         self._stopped.set()
+        self._sockets.shut()
 
-    @property
-    def stopped(self) -> bool:
-        """Whether `stop` was called."""
-        return self._stopped.is_set()
+    def check_running(self, subject: str) -> None:
+        """`SourceUnreachableError` once `stop` was called."""
+        if self._stopped.is_set():
+            raise SourceUnreachableError(f"{subject}: stopped")
 
     def document(self, url: str, *, subject: str, limit: int, accept: str = "*/*") -> Document:
         """A small document, at most `limit` bytes. Errors: `SourceError` and its kinds, after all retries."""
@@ -96,7 +106,8 @@ class Client:
 
         Errors: `BrokenOffError` where another try may help, else `SourceError` and its kinds.
         """
-        authorization = self._credentials.get(_origin(urlsplit(url)))
+        authorization = self._credentials.get(_origin(checked_url(url, subject=subject)))
+        self.check_running(subject)
         try:
             response = self._session.get(
                 url,
@@ -105,6 +116,7 @@ class Client:
                 stream=True,
                 timeout=(self.patience.connect, self.patience.stall),
                 verify=self._verify,
+                proxies=self._proxies(url),
             )
         except requests.exceptions.SSLError as error:
             raise SourceUnreachableError(
@@ -112,8 +124,8 @@ class Client:
                 hint="for a CA of your own, name its certificates in REQUESTS_CA_BUNDLE or SSL_CERT_FILE",
             ) from error
         except _NETWORK_ERRORS as error:
-            raise BrokenOffError(_reason(error)) from error
-        except (requests.RequestException, urllib3.exceptions.HTTPError, UnicodeError) as error:
+            raise BrokenOffError(f"{host_of(url)}: {_reason(error)}") from error
+        except (requests.RequestException, urllib3.exceptions.HTTPError, ValueError) as error:
             raise SourceError(f"{subject}: {shown(url)} cannot be asked: {_reason(error)}") from error
         try:
             _judge(response, subject=subject)
@@ -143,6 +155,8 @@ class Client:
             pause = max(pause, broken.wait)
         if pause > self.patience.longest_wait:
             raise SourceUnreachableError(f"{subject}: {broken.reason}, and asks to wait {pause:.0f} s") from broken
+        if broken.wait is not None:
+            self._reporter.note(f"{subject}: {broken.reason}; waiting {pause:.0f} s, as it asks")
         if self._stopped.wait(pause):
             raise SourceUnreachableError(f"{subject}: stopped") from broken
 
@@ -154,10 +168,52 @@ class Client:
                 content += piece
                 if len(content) > limit:
                     raise SourceError(f"{subject}: {shown(url)} answered with more than {limit} bytes")
-        following = response.links.get("next", {}).get("url")
-        return Document(
-            response.url, bytes(content), response.headers, urljoin(response.url, following) if following else None
-        )
+        self.check_running(subject)
+        return Document(response.url, bytes(content), response.headers, _next_url(response, subject=subject))
+
+    def _proxies(self, url: str) -> dict[str, str] | None:
+        """What pip was told wins over the usual variables, as it does in pip; `NO_PROXY` holds for both."""
+        if self._proxy is None or requests.utils.should_bypass_proxies(url, no_proxy=None):
+            return None
+        return {"http": self._proxy, "https": self._proxy}
+
+
+class _Sockets:
+    """The open sockets of a client, so that another thread can shut them."""
+
+    def __init__(self) -> None:
+        self._guard = Lock()
+        self._open: WeakSet[socket.socket] = WeakSet()
+        self._shut = False
+
+    def add(self, opened: socket.socket) -> None:
+        """Know one more; one that comes after `shut` is shut at once."""
+        with self._guard:
+            self._open.add(opened)
+            if self._shut:
+                _shut(opened)
+
+    def shut(self) -> None:
+        """End what is read from any of them."""
+        with self._guard:
+            self._shut = True
+            for opened in list(self._open):
+                _shut(opened)
+
+
+class _Adapter(HTTPAdapter):
+    """An adapter whose connections tell `sockets` what they open."""
+
+    def __init__(self, sockets: _Sockets, *, pool_maxsize: int) -> None:
+        super().__init__(pool_maxsize=pool_maxsize)
+        self._sockets = sockets
+
+    def get_connection_with_tls_context(self, *arguments: Any, **named: Any) -> Any:
+        """The pool of a request; its connections are of a class of this client's own."""
+        pool: Any = super().get_connection_with_tls_context(*arguments, **named)
+        if pool.ConnectionCls is type(pool).ConnectionCls:
+            pool.ConnectionCls = _kept(pool.ConnectionCls, self._sockets)
+        return pool
 
 
 class _Authorization(AuthBase):
@@ -176,23 +232,35 @@ def pieces(response: requests.Response) -> Iterator[bytes]:
     while True:
         try:
             piece: bytes = response.raw.read1(_PIECE, decode_content=False)
-        except (urllib3.exceptions.HTTPError, OSError) as error:
-            raise BrokenOffError(_reason(error)) from error
+        except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:  # ValueError: TLS that `stop` shut
+            raise BrokenOffError(f"{host_of(response.url)}: {_reason(error)}") from error
         if not piece:
             return
         yield piece
 
 
-def shown(url: str) -> str:
-    """`url` for a message: without user, password, query and fragment."""
-    parts = urlsplit(url)
-    return printable(f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}")
+def _kept(kind: Any, sockets: _Sockets) -> Any:
+    """A class of connections like `kind` that tell `sockets` of theirs."""
+
+    class Kept(kind):  # type: ignore[misc]  # urllib3 has one class for each scheme, and both are wanted
+        def connect(self) -> None:
+            super().connect()
+            sockets.add(self.sock)
+
+    return Kept
 
 
-def without_user(url: str) -> str:
-    """`url` without the credentials in it: they are the client's business."""
-    parts = urlsplit(url)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+def _shut(opened: socket.socket) -> None:
+    with suppress(OSError):  # its other end was quicker
+        opened.shutdown(socket.SHUT_RDWR)
+
+
+def _next_url(response: requests.Response, *, subject: str) -> str | None:
+    following = response.links.get("next", {}).get("url")
+    try:
+        return urljoin(response.url, following) if following else None
+    except ValueError as error:
+        raise SourceError(f"{subject}: {shown(response.url)} names a next page that is no URL") from error
 
 
 def _certificates(settings: Settings) -> str | bool:

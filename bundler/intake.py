@@ -1,8 +1,10 @@
 """From a found file, or a member of one, to a blob in the store.
 
-* A blob that the store has is not fetched again, nor is an archive of which the store knows the members that are asked.
-* An archive is downloaded once, however many members are taken; it is kept while the work lasts, and beyond it if that
-  fails, so that the next try need not fetch it again.
+* A blob that the store has is not fetched again, nor is an archive of which the store knows the members that are asked
+  (but for `fresh`, where the question is what the source gives).
+* A file or archive is downloaded once, however often it is asked for. An archive is kept while the work lasts, and
+  beyond it if that fails, so that the next try need not fetch it again.
+* What was fetched stays locked until it is in the store; of finished downloads nothing is left.
 * Every digest that is known beforehand is compared: the manifest's or lock's, the source's, git's.
 """
 
@@ -16,7 +18,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from bundler import encode, licenses
-from bundler.fetch import Downloaded, Request, download
+from bundler.fetch import Fetched, Request, download, forget_finished
 from bundler.http import Client
 from bundler.once import Once
 from bundler.sources import archive
@@ -44,7 +46,7 @@ class _Archive:
 
     path: Path
     digest: Digest
-    download: Downloaded | None
+    download: Fetched | None
 
     @property
     def pin(self) -> Mapping[str, str]:
@@ -59,6 +61,8 @@ class Intake:
         self._client = client
         self.reporter = reporter
         self._spool = store.path / "partial"
+        self._targets: set[Path] = set()
+        self._files: Once[tuple[str, Digest | None], Taken] = Once()
         self._archives: Once[str, _Archive] = Once()
         self._members: Once[tuple[Digest, str], Recipe] = Once()
 
@@ -68,52 +72,64 @@ class Intake:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        for opened in self._archives.values():
+            if opened.download is not None:
+                opened.download.claim.release()
         if error is None:
-            for opened in self._archives.values():
-                if opened.download is not None:
-                    opened.download.discard()
+            for target in sorted(self._targets):
+                forget_finished(target)
 
-    def take(self, found: Found, *, expected: Digest | None, subject: str) -> Taken:
-        """The blob that `found.reference` leads to. Errors: `SourceError` and its kinds; `StorageError`."""
-        if expected is not None and (recipe := self._store.find(expected)) is not None:
+    def take(self, found: Found, *, expected: Digest | None, subject: str, fresh: bool = False) -> Taken:
+        """The blob that `found.reference` leads to; if `fresh`, out of its source even if the store has it.
+
+        Errors: `SourceError` and its kinds; `StorageError`.
+        """
+        wanted = expected if found.reference.members else expected or found.digest
+        self._targets.add(self._target(found, wanted))
+        if not fresh and wanted is not None and (recipe := self._store.find(wanted)) is not None:
             return Taken(recipe)
         if found.reference.members:
-            return self._take_member(found, expected=expected, subject=subject)
-        return self._take_file(found, expected=expected, subject=subject)
+            return self._take_member(found, expected=expected, subject=subject, fresh=fresh)
+        if isinstance(found.place, Local):
+            return Taken(self._add(found.place.path, expected=wanted, subject=subject))
+        place = found.place
+        return self._files.get((found.key, wanted), lambda: self._fetch_file(found, place, wanted, subject=subject))
 
     def licenses(self, found: Found) -> tuple[str, ...]:
         """What the source says, and what the wheel claims that the file is taken out of."""
         if not (found.reference.members and found.path.endswith(".whl")):
             return found.licenses
+        self._targets.add(self._target(found, None))
         metadata = self._member(found, _METADATA, lambda: self._extract_metadata(found))
         content = self._store.read_whole(metadata.digest, limit=licenses.MAXIMUM_METADATA)
         return (*found.licenses, *licenses.of_wheel(content))
 
-    def _take_file(self, found: Found, *, expected: Digest | None, subject: str) -> Taken:
-        wanted = expected or found.digest
-        if wanted is not None and (recipe := self._store.find(wanted)) is not None:
-            return Taken(recipe)
-        if isinstance(found.place, Local):
-            return Taken(self._add(found.place.path, expected=wanted, subject=subject))
-        done = self._download(found, found.place, expected=wanted, subject=subject)
-        recipe = self._add(done.path, expected=wanted, subject=subject)
-        done.discard()
+    def _fetch_file(self, found: Found, place: Remote, wanted: Digest | None, *, subject: str) -> Taken:
+        target = self._target(found, wanted)
+        request = Request(place.url, target, subject, size=found.size, digest=wanted)
+        done = download(self._client, request, self.reporter)
+        try:
+            recipe = self._add(done.path, expected=done.digest, subject=subject)
+            done.claim.discard()
+        finally:
+            done.claim.release()
         if found.git_sha1 is not None and recipe.git_sha1 != found.git_sha1:
             raise DigestMismatchError(
                 subject=subject, expected=f"git blob {found.git_sha1.hex()}", actual=f"git blob {recipe.git_sha1.hex()}"
             )
         return Taken(recipe, done.version.pin)
 
-    def _take_member(self, found: Found, *, expected: Digest | None, subject: str) -> Taken:
-        recipe = self._member(found, found.reference.member_path, lambda: self._extract(found, subject=subject))
+    def _take_member(self, found: Found, *, expected: Digest | None, subject: str, fresh: bool) -> Taken:
+        member = found.reference.member_path
+        recipe = self._member(found, member, lambda: self._extract(found, subject=subject), fresh=fresh)
         if expected is not None and recipe.digest != expected:
             raise DigestMismatchError(subject=subject, expected=expected, actual=recipe.digest)
         return Taken(recipe, {} if found.digest else self._archive(found).pin)
 
-    def _member(self, found: Found, member: str, extract: Callable[[], Recipe]) -> Recipe:
+    def _member(self, found: Found, member: str, extract: Callable[[], Recipe], *, fresh: bool = False) -> Recipe:
         """A member of the archive: the archive is opened only if the store does not know that member of it."""
         container = found.digest or self._archive(found).digest
-        digest = self._store.find_member(container, member)
+        digest = None if fresh else self._store.find_member(container, member)
         if digest is not None and (recipe := self._store.find(digest)) is not None:
             return recipe
         return self._members.get((container, member), extract)
@@ -148,7 +164,9 @@ class Intake:
 
     def _fetch_archive(self, found: Found) -> _Archive:
         if isinstance(found.place, Remote):
-            done = self._download(found, found.place, expected=found.digest, subject=found.path)
+            target = self._target(found, None)
+            request = Request(found.place.url, target, found.path, size=found.size, digest=found.digest)
+            done = download(self._client, request, self.reporter)
             return _Archive(done.path, done.digest, done)
         with _opened(found.place.path) as stream:
             digest = Digest(hashlib.file_digest(stream, "sha256").digest())
@@ -156,9 +174,10 @@ class Intake:
             raise DigestMismatchError(subject=found.path, expected=found.digest, actual=digest)
         return _Archive(found.place.path, digest, None)
 
-    def _download(self, found: Found, place: Remote, *, expected: Digest | None, subject: str) -> Downloaded:
-        request = Request(place.url, self._store.partial(found.key), subject, size=found.size, digest=expected)
-        return download(self._client, request, self.reporter)
+    def _target(self, found: Found, wanted: Digest | None) -> Path:
+        """Where it is downloaded to: a file and an archive of one address, or of two digests, lie apart."""
+        kind = "archive" if found.reference.members else str(wanted or "file")
+        return self._store.partial(f"{found.key} {kind}")
 
     def _add(self, path: Path, *, expected: Digest | None, subject: str) -> Recipe:
         with _opened(path) as stream:

@@ -14,7 +14,7 @@ from typing import Final, TypeAlias
 
 from msgspec.structs import fields
 
-from manifests.errors import ManifestError, MissingExtraError, NamingError
+from manifests.errors import ManifestError, MissingExtraError, NamingError, printable
 from manifests.manifest import FileRequest, Manifest, ModelRequest, PackageRequest, parse
 
 MAXIMUM_SIZE: Final = 1 << 20
@@ -33,6 +33,10 @@ def load(path: Path) -> Manifest:
     """
     value, line_of = _read(path)
     try:
+        _refuse_half_characters(value, path.name)
+    except RecursionError as error:
+        raise ManifestError(f"{path.name}: nested too deeply") from error
+    try:
         return parse(value)
     except ManifestError as error:
         kind = NamingError if isinstance(error, NamingError) else ManifestError
@@ -44,6 +48,8 @@ def load(path: Path) -> Manifest:
 
 def _read(path: Path) -> tuple[object, LineOf]:
     """The plain value, and what knows its lines."""
+    if path.is_dir():
+        raise ManifestError(f"{path} is a folder", hint="name the manifest in it; `bundle init` writes one")
     suffix = path.suffix.lower()
     if suffix not in {".yaml", ".yml", ".toml", ".json"}:
         raise ManifestError(f"{path.name}: a manifest is a .yaml, .toml or .json file")
@@ -74,6 +80,21 @@ def _text(path: Path) -> str:
         raise ManifestError(f"{path.name}: not UTF-8 text") from error
     except OSError as error:
         raise ManifestError(f"{path}: {error.strerror}", hint="`bundle init` writes a manifest") from error
+
+
+def _refuse_half_characters(value: object, name: str) -> None:
+    """JSON and YAML can write half of a surrogate pair, which no file can hold."""
+    if isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            raise ManifestError(f"{name}: {printable(value)!r} has half of a character in it") from error
+    elif isinstance(value, Mapping):
+        for pair in value.items():
+            _refuse_half_characters(pair, name)
+    elif isinstance(value, list | tuple):
+        for entry in value:
+            _refuse_half_characters(entry, name)
 
 
 def _unique(pairs: Sequence[tuple[str, object]]) -> dict[str, object]:

@@ -3,6 +3,7 @@
 Owns pip's order of precedence, least first: the files of the machine (`/etc/pip.conf`), of the user
 (`~/.config/pip/pip.conf`), of the Python in use (`<prefix>/pip.conf`) and of `PIP_CONFIG_FILE`, then `PIP_*` variables;
 among sections `[global]`, then `[download]`.
+* The address of every index and page is looked at when it is read; no error quotes one, for a password may be in it.
 * What pip reads and this does not: trusted hosts, client certificates, keyrings.
 """
 
@@ -14,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Self
 
+from bundler.sources.urls import WEB, checked_url
 from manifests.errors import SourceError
 
 DEFAULT_INDEX: Final = "https://pypi.org/simple"
@@ -31,6 +33,8 @@ class PackageIndexes:
     certificates: Path | None = None
     timeout: float | None = None
     """Seconds, where pip was told some."""
+    proxy: str | None = field(default=None, repr=False)
+    """What all requests go through, where pip was told of one."""
 
     @classmethod
     def read(
@@ -41,11 +45,15 @@ class PackageIndexes:
         options |= _from_variables(environ)
         indexes = (options.get("index-url", DEFAULT_INDEX), *options.get("extra-index-url", "").split())
         certificates = options.get("cert")
+        find_links = tuple(options.get("find-links", "").split())
+        for number, url in enumerate((*indexes, *find_links), 1):
+            _check_address(url, f"address {number} of pip's indexes and find-links")
         return cls(
             indexes=() if options.get("no-index", "").lower() in _TRUE else indexes,
-            find_links=tuple(options.get("find-links", "").split()),
+            find_links=find_links,
             certificates=Path(certificates).expanduser() if certificates else None,
             timeout=_seconds(options.get("timeout") or options.get("default-timeout")),
+            proxy=options.get("proxy"),
         )
 
 
@@ -98,6 +106,12 @@ def _from_variables(environ: Mapping[str, str]) -> dict[str, str]:
         for name, value in environ.items()
         if name.startswith("PIP_") and value
     }
+
+
+def _check_address(url: str, subject: str) -> None:
+    """A web address can be asked; a folder is looked for when it is needed."""
+    if url.partition("://")[0].lower() in WEB:
+        checked_url(url, subject=subject)
 
 
 def _option(name: str) -> str:

@@ -1,9 +1,10 @@
 """From a manifest and its sources to a lock, and from a lock into the store.
 
 * A lock says everything by digest. What a source gives no SHA-256 for is fetched into the store to be hashed.
-* Resolving twice gives the same lock, whatever the store held before.
+* Resolving twice gives the same lock, whatever the store held before: of several sources, the one that is chosen gave
+  the file itself.
 * What a previous lock pinned stays pinned while its source text stays, unless an upgrade is asked for. Local files have
-  no pin: they are read every time. Licences recorded for what stays pinned stay recorded.
+  no pin: they are read every time. What a file claimed stays with the file while it stays pinned.
 * `fetch_locked` follows pins only, and compares every digest.
 """
 
@@ -22,13 +23,13 @@ from bundler.http import Client
 from bundler.intake import Intake
 from bundler.settings import Settings
 from bundler.sources.base import Found, Source, matches
-from bundler.sources.reference import FILE, Reference
+from bundler.sources.reference import FILE, Reference, relative
 from bundler.sources.schemes import sources
 from bundler.together import combined, together
 from manifests import canonical
 from manifests.digest import Digest
 from manifests.errors import DigestMismatchError, ManifestError, SourceError, SourceNotFoundError, listing
-from manifests.lock import FORMAT, Lock, LockedFile, LockedModel, LockedPackage, same_content
+from manifests.lock import FORMAT, Lock, LockedFile, LockedModel, LockedPackage, mapped, same_content
 from manifests.manifest import FileRequest, Manifest, ModelRequest, PackageRequest, default_package_id
 from manifests.paths import check_tree, checked_path
 from manifests.progress import Reporter
@@ -48,23 +49,34 @@ def resolve(
     upgrade: bool,
     reporter: Reporter,
     sequence: int | None = None,
+    folder: Path | None = None,
 ) -> Lock:
-    """The lock of `manifest`, which lies in the folder `base`.
+    """The lock of `manifest`, which lies in the folder `base`; the lock lies in `folder`, by default there too.
 
     The sequence is `sequence` if given, else 1 for a first lock, else the previous one, raised if the content changed.
-    Errors: `ManifestError`, `NamingError`; `SourceError` and its kinds, for all files that failed; `StorageError`.
+    Errors: `ManifestError` (also for a `sequence` that does not rise with the content), `NamingError`;
+    `SourceError` and its kinds, for all files that failed; `StorageError`.
     """
     with _work(base, store, settings, reporter) as work:
         pinned = _Pinned(None if upgrade else previous)
         wanted = work.together([partial(_wanted, work, model, pinned) for model in manifest.models])
         settled = iter(work.together([partial(work.settle, file) for files in wanted for file in files]))
         models = tuple(
-            _locked_model(model, [next(settled) for _ in files], pinned)
+            _locked_model(model, [next(settled) for _ in files])
             for model, files in zip(manifest.models, wanted, strict=True)
         )
     asked = str(Digest.of(canonical.encode(manifest)))
     lock = Lock(format=FORMAT, line=manifest.name, sequence=1, models=models, manifest=asked)
-    return msgspec.structs.replace(lock, sequence=_sequence(lock, previous) if sequence is None else sequence)
+    lock = rebased(lock, base, base if folder is None else folder)
+    return msgspec.structs.replace(lock, sequence=_sequence(lock, previous, sequence))
+
+
+def rebased(lock: Lock, base: Path, folder: Path) -> Lock:
+    """`lock` with the paths of this machine, which are relative to `base`, written relative to `folder`."""
+    here, there = base.resolve(), folder.resolve()
+    if here == there:
+        return lock
+    return mapped(lock, lambda file: msgspec.structs.replace(file, source=_rebased(file.source, here, there)))
 
 
 def fetch_locked(lock: Lock, *, base: Path, store: Store, settings: Settings, reporter: Reporter) -> None:
@@ -98,13 +110,10 @@ class _Wanted:
 
 @dataclass(frozen=True, slots=True)
 class _Settled:
-    """A file of the lock, the number of its package, and what was learnt on the way."""
+    """A file of the lock, and the number of its package."""
 
     package: int
     file: LockedFile
-    kept: bool
-    licenses: tuple[str, ...] = ()
-    gated: bool = False
 
 
 class _Pinned:
@@ -112,10 +121,6 @@ class _Pinned:
 
     def __init__(self, lock: Lock | None) -> None:
         self._models = {model.id: model for model in lock.models} if lock else {}
-
-    def model(self, model_id: str) -> LockedModel | None:
-        """The model as it was locked."""
-        return self._models.get(model_id)
 
     def file(self, model_id: str, path: str, references: Iterable[Reference]) -> LockedFile | None:
         """The file `path` of a model as it was locked, if it came from one of `references`, and not from this disk."""
@@ -157,7 +162,7 @@ class _Work:
     def settle(self, wanted: _Wanted) -> _Settled:
         """The locked file: from the first source that gives it."""
         if wanted.kept is not None:
-            return _Settled(wanted.package, wanted.kept, kept=True)
+            return _Settled(wanted.package, wanted.kept)
         errors: list[SourceError] = []
         for reference in wanted.references:
             try:
@@ -165,8 +170,9 @@ class _Work:
             except SourceError as error:
                 errors.append(error)
                 if len(errors) < len(wanted.references):
-                    self._intake.reporter.note(f"{wanted.subject}: {error}; trying the next source")
-        raise combined(errors)
+                    told = str(error).removeprefix(f"{wanted.subject}: ")
+                    self._intake.reporter.note(f"{wanted.subject}: {told}; trying the next source")
+        raise combined(errors, subject=wanted.subject)
 
     def fetch(self, file: LockedFile, *, subject: str) -> None:
         """Bring a locked file into the store, by its pin and with its digest compared."""
@@ -183,7 +189,8 @@ class _Work:
         digest, size, pin = found.digest, found.size, found.pin
         claims = self._intake.licenses(found)
         if reference.members or digest is None or size is None:
-            taken = self._intake.take(found, expected=expected, subject=wanted.subject)
+            fresh = len(wanted.references) > 1
+            taken = self._intake.take(found, expected=expected, subject=wanted.subject, fresh=fresh)
             digest, size = taken.recipe.digest, taken.recipe.size
             pin = pin or ({} if expected else taken.pin)
             if licenses.is_onnx(wanted.path):
@@ -191,14 +198,21 @@ class _Work:
         if expected is not None and digest != expected:
             raise DigestMismatchError(subject=wanted.subject, expected=expected, actual=digest)
         file = LockedFile(
-            path=wanted.path, sha256=digest.hex, size=size, source=str(reference), pin=dict(pin), lfs=found.lfs
+            path=wanted.path,
+            sha256=digest.hex,
+            size=size,
+            source=str(reference),
+            pin=dict(pin),
+            lfs=found.lfs,
+            licenses=tuple(dict.fromkeys(claims)),
+            gated=found.gated,
         )
-        return _Settled(wanted.package, file, kept=False, licenses=claims, gated=found.gated)
+        return _Settled(wanted.package, file)
 
 
 @contextmanager
 def _work(base: Path, store: Store, settings: Settings, reporter: Reporter) -> Iterator[_Work]:
-    with Client(settings) as client, Intake(store, client, reporter) as intake:
+    with Client(settings, reporter) as client, Intake(store, client, reporter) as intake:
         yield _Work(base, store, settings, client, intake)
 
 
@@ -253,12 +267,10 @@ def _expected(request: FileRequest, references: Sequence[Reference], *, subject:
     return next(iter(digests), None)
 
 
-def _locked_model(model: ModelRequest, settled: Sequence[_Settled], pinned: _Pinned) -> LockedModel:
-    before = pinned.model(model.id) if any(file.kept for file in settled) else None
+def _locked_model(model: ModelRequest, settled: Sequence[_Settled]) -> LockedModel:
     claims = [model.license] if model.license else []
-    claims += before.licenses if before else ()
-    for file in settled:
-        claims += file.licenses
+    for entry in settled:
+        claims += entry.file.licenses
     requests = model.packages or (PackageRequest(files={}),)
     packages = tuple(
         _locked_package(requests[number], [file.file for file in files])
@@ -275,7 +287,7 @@ def _locked_model(model: ModelRequest, settled: Sequence[_Settled], pinned: _Pin
         licenses=tuple(dict.fromkeys(claims)),
         layouts=model.layouts,
         commit=settled[0].file.pin.get("commit") if model.source is not None else None,
-        gated=any(file.gated for file in settled) or (before is not None and before.gated),
+        gated=any(entry.file.gated for entry in settled),
     )
 
 
@@ -296,7 +308,22 @@ def _backend(paths: Sequence[str]) -> str | None:
     return _ONNX if "weights.onnx" in paths or len(models) == 1 else None
 
 
-def _sequence(lock: Lock, previous: Lock | None) -> int:
+def _sequence(lock: Lock, previous: Lock | None, asked: int | None) -> int:
     if previous is None or previous.line != lock.line:
-        return 1
-    return previous.sequence if same_content(lock, previous) else previous.sequence + 1
+        return asked or 1
+    if same_content(lock, previous):
+        return asked or previous.sequence
+    if asked is not None and asked <= previous.sequence:
+        raise ManifestError(
+            f"the content is not that of {previous.line} {previous.sequence}, and a site that has had it would refuse "
+            f"other content as {asked}",
+            hint=f"--sequence {previous.sequence + 1} or more, or none at all",
+        )
+    return asked or previous.sequence + 1
+
+
+def _rebased(source: str, base: Path, folder: Path) -> str:
+    reference = Reference.parse(source, base)
+    if reference.scheme != FILE:
+        return source
+    return str(replace(reference, location=relative(base / reference.location, folder)))

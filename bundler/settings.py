@@ -1,7 +1,7 @@
 """What the environment says: read once, into one frozen value, here and nowhere else on this side.
 
 * Secrets (tokens, passphrases, credentials of an index) are in no `repr`, and go to no host but their own.
-* Proxies are left to the HTTP library, which reads the usual variables itself.
+* Proxies are left to the HTTP library, which reads the usual variables itself, unless pip was told of one.
 """
 
 from collections.abc import Mapping
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from bundler.pip_settings import PackageIndexes
+from bundler.sources.urls import checked_url
 from manifests.errors import SourceError
 
 DEFAULT_HUB: Final = "https://huggingface.co"
@@ -58,9 +59,11 @@ class Settings:
         home = Path(environ["HOME"]) if environ.get("HOME") else Path.home()
         caches = Path(environ.get("XDG_CACHE_HOME") or home / ".cache")
         packages = PackageIndexes.read(environ, home=home)
+        endpoint = (environ.get("HF_ENDPOINT") or DEFAULT_HUB).rstrip("/")
+        checked_url(endpoint, subject="HF_ENDPOINT")
         return cls(
             store=Path(environ.get("BUNDLE_STORE") or caches / "offline-bundle" / "store"),
-            hub=Hub((environ.get("HF_ENDPOINT") or DEFAULT_HUB).rstrip("/"), _hub_token(environ, caches)),
+            hub=Hub(endpoint, _hub_token(environ, caches)),
             packages=packages,
             certificates=_certificates(environ, packages),
             patience=Patience(stall=max(packages.timeout or 0.0, Patience().stall)),
@@ -71,16 +74,28 @@ class Settings:
 def _hub_token(environ: Mapping[str, str], caches: Path) -> str | None:
     """The token of `HF_TOKEN`, or of the file where the hub's own client keeps it."""
     if token := (environ.get("HF_TOKEN") or environ.get("HUGGING_FACE_HUB_TOKEN") or "").strip():
-        return token
+        return _checked_token(token, "HF_TOKEN")
     home = Path(environ.get("HF_HOME") or caches / "huggingface")
     path = Path(environ.get("HF_TOKEN_PATH") or home / "token").expanduser()
     try:
         with path.open(encoding="utf-8") as stream:
-            return stream.read(_TOKEN_LIMIT).strip() or None
+            return _checked_token(stream.read(_TOKEN_LIMIT).strip(), str(path)) or None
     except FileNotFoundError:
         return None
-    except (OSError, UnicodeDecodeError) as error:
-        raise SourceError(f"the hub's token file {path} cannot be read: {error}") from error
+    except UnicodeDecodeError:  # its words quote a part of the token
+        raise SourceError(f"the hub's token file {path} is not text") from None
+    except OSError as error:
+        raise SourceError(f"the hub's token file {path} cannot be read: {error.strerror}") from error
+
+
+def _checked_token(token: str, subject: str) -> str:
+    """A token that can stand in a header; the error does not quote it."""
+    if not (token.isascii() and token.isprintable()) or " " in token:
+        raise SourceError(
+            f"{subject}: a token has no white space and no character beyond ASCII",
+            hint="copy the token again, by itself: `hf_…`",
+        )
+    return token
 
 
 def _certificates(environ: Mapping[str, str], packages: PackageIndexes) -> Path | None:

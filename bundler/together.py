@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
-from manifests.errors import BundleError, ManifestError, SourceError, SourceUnreachableError
+from manifests.errors import BundleError, DigestMismatchError, ManifestError, SourceError
 
 T = TypeVar("T")
 
@@ -12,8 +12,8 @@ T = TypeVar("T")
 def together(jobs: Sequence[Callable[[], T]], *, threads: int, stop: Callable[[], None]) -> list[T]:
     """What the jobs give, in their order, run by a few threads; one that fails does not lose the others.
 
-    Errors: the only one, or one `SourceError` that lists all. What is not about a source or the manifest (a full disk,
-    an interrupt) ends everything at once, through `stop`.
+    Errors: the only one, or one that lists all (see `combined`). What is not about a source or the manifest (a
+    full disk, an interrupt) ends everything at once, through `stop`.
     """
     pool = ThreadPoolExecutor(max_workers=max(1, threads))
     try:
@@ -29,15 +29,37 @@ def together(jobs: Sequence[Callable[[], T]], *, threads: int, stop: Callable[[]
     return [future.result() for future in futures]
 
 
-def combined(errors: Iterable[BundleError]) -> BundleError:
-    """One error for several: itself if there is only one (however often), else a `SourceError` that lists them."""
+def combined(errors: Iterable[BundleError], *, subject: str = "") -> BundleError:
+    """One error for several: itself if there is only one (however often), else one that lists them.
+
+    It is of their class if they have one, else a `ManifestError` if all are, else a `SourceError`. With a `subject`,
+    they are the failures of that one file's sources.
+    """
     distinct = list({str(error): error for error in errors}.values())
     if len(distinct) == 1:
         return distinct[0]
-    family = SourceUnreachableError if all(isinstance(e, SourceUnreachableError) for e in distinct) else SourceError
-    return family(
-        f"{len(distinct)} files failed: " + "; ".join(error.message for error in distinct),
-        hint="; ".join(dict.fromkeys(error.hint for error in distinct if error.hint)),
+    beginning = f"{subject}: " if subject else ""
+    told = [error.message.removeprefix(beginning) for error in distinct]
+    head = f"{beginning}{len(distinct)} {'sources' if subject else 'files'} failed: "
+    hint = "; ".join(dict.fromkeys(error.hint for error in distinct if error.hint))
+    if all(isinstance(error, DigestMismatchError) for error in distinct):
+        return _mismatch(distinct[-1], head + "; ".join(told[:-1]), hint)
+    return _family(distinct)(head + "; ".join(told), hint=hint)
+
+
+def _family(errors: Sequence[BundleError]) -> type[BundleError]:
+    kinds = {type(error) for error in errors}
+    if len(kinds) == 1:
+        return kinds.pop()
+    return ManifestError if all(issubclass(kind, ManifestError) for kind in kinds) else SourceError
+
+
+def _mismatch(last: BundleError, before: str, hint: str) -> BundleError:
+    """The class whose message is made of its facts: it ends in those of the last one."""
+    if not isinstance(last, DigestMismatchError):
+        return last
+    return DigestMismatchError(
+        subject=f"{before}; {last.subject}", expected=last.expected, actual=last.actual, hint=hint
     )
 
 

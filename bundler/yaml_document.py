@@ -40,13 +40,13 @@ class Document:
 
 def parse(text: str, *, subject: str) -> Document:
     """The document in `text`. Errors: `ManifestError` with `subject` and the line."""
-    loader = yaml.SafeLoader(text)
     try:
+        loader = yaml.SafeLoader(text)
         root = loader.get_single_node()
         if root is None:
             return Document(None, None)
         _check(root, subject, {}, set())
-        return Document(loader.construct_document(root), root)
+        return Document(_constructed(loader, root, subject), root)
     except yaml.MarkedYAMLError as error:
         line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
         raise ManifestError(f"{subject}{line}: not valid YAML: {error.problem or error.context}") from error
@@ -54,8 +54,13 @@ def parse(text: str, *, subject: str) -> Document:
         raise ManifestError(f"{subject}: not valid YAML: {error}".replace("\n", " ")) from error
     except RecursionError as error:
         raise ManifestError(f"{subject}: nested too deeply") from error
-    finally:
-        loader.dispose()
+
+
+def _constructed(loader: yaml.SafeLoader, root: Node, subject: str) -> object:
+    try:
+        return loader.construct_document(root)
+    except (AttributeError, LookupError, TypeError) as error:  # what PyYAML's constructors do with `!!bool maybe`
+        raise ManifestError(f"{subject}: not valid YAML: a value is not what its tag says") from error
 
 
 def _check(node: Node, subject: str, sizes: dict[int, int], above: set[int]) -> int:

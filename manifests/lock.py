@@ -1,9 +1,11 @@
 """The lock: what a manifest was resolved to. Every file by SHA-256 and size, and what identifies it at its source.
 
+* A source on this machine is a path relative to the folder of the lock.
 * It carries no secret, no time of day, no absolute path, no mirror of one machine: it is meant to be committed.
 * It carries the sequence of the bundle line. `lock` raises it when the content changed; `build` never does.
 """
 
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
@@ -21,7 +23,10 @@ MAXIMUM_SIZE: Final = 256 << 20
 
 
 class LockedFile(Struct, frozen=True):
-    """One file. `source` is the manifest's text; `pin` is what identifies it there (version, wheel, ETag, commit)."""
+    """One file. `source` is the manifest's text; `pin` is what identifies it there (version, wheel, ETag, commit).
+
+    `licenses` are what the file and its source claimed when it was locked; `gated` is the hub's word.
+    """
 
     path: str
     sha256: str
@@ -30,6 +35,8 @@ class LockedFile(Struct, frozen=True):
     pin: dict[str, str] = {}
     lfs: bool = False
     """Whether its hub keeps it as a large file: that decides its name in the hub layout."""
+    licenses: tuple[str, ...] = ()
+    gated: bool = False
 
     @property
     def digest(self) -> Digest:
@@ -48,7 +55,10 @@ class LockedPackage(Struct, frozen=True):
 
 
 class LockedModel(Struct, frozen=True):
-    """One model. `commit` is the hub commit it came from, where it did; `gated` is the hub's word."""
+    """One model. `commit` is the hub commit it came from, where it did; `gated` is the hub's word.
+
+    `licenses` are the manifest's word and then what the files claim.
+    """
 
     id: str
     task: str
@@ -94,10 +104,30 @@ def decode(content: bytes, *, subject: str) -> Lock:
 
 
 def same_content(one: Lock, other: Lock) -> bool:
-    """Whether the two would carry the same, whatever their sequences and the words of their manifests."""
-    return msgspec.structs.replace(one, sequence=0, manifest="") == msgspec.structs.replace(
-        other, sequence=0, manifest=""
+    """Whether the two would carry the same, whatever their sequences and the words and order of their manifests."""
+    return _carried(one) == _carried(other)
+
+
+def mapped(lock: Lock, change: Callable[[LockedFile], LockedFile]) -> Lock:
+    """`lock` with each of its files as `change` gives it."""
+    replaced = msgspec.structs.replace
+    models = (
+        replaced(
+            model,
+            packages=tuple(
+                replaced(package, files=tuple(change(file) for file in package.files)) for package in model.packages
+            ),
+        )
+        for model in lock.models
     )
+    return replaced(lock, models=tuple(models))
+
+
+def _carried(lock: Lock) -> Lock:
+    """What is compared. A model carries what its files claim as its own; which of them claimed it is not carried."""
+    models = tuple(sorted(lock.models, key=lambda model: model.id))
+    plain = msgspec.structs.replace(lock, sequence=0, manifest="", models=models)
+    return mapped(plain, lambda file: msgspec.structs.replace(file, licenses=(), gated=False))
 
 
 def _check(lock: Lock, *, subject: str) -> None:

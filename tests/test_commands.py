@@ -195,6 +195,76 @@ def test_keys_are_never_overwritten_and_a_locked_one_needs_its_passphrase(host: 
     host.bundle("build", "line.yaml", "--key", "k.pem", "-q", BUNDLE_KEY_PASSPHRASE="wrong", **wrong)  # type: ignore[arg-type]
 
 
+def test_only_a_bundle_is_ever_replaced(ready: Host) -> None:
+    (ready.folder / "foreign").mkdir()
+    (ready.folder / "foreign" / "precious").write_text("x")
+    for name in ("line.pem", "line.yaml", "weights.bin", "foreign", "."):
+        for form in ("tar", "folder"):
+            ready.bundle(
+                "build",
+                "line.yaml",
+                "--key",
+                "line.pem",
+                "-o",
+                name,
+                "--form",
+                form,
+                code=errors.StorageError.exit_code,
+            )
+    assert b"PRIVATE" in (ready.folder / "line.pem").read_bytes()
+    assert (ready.folder / "foreign" / "precious").exists()
+    ready.bundle("build", "line.yaml", "--key", "line.pem", "-o", "line.bundle", "-q")
+
+
+@pytest.mark.parametrize("name", ["other.json", "other.toml"])
+def test_a_manifest_in_json_or_toml_is_locked_and_built(ready: Host, name: str) -> None:
+    forms = {
+        "other.json": '{"name": "line", "models": [{"id": "acme/one", "files": {"readme.txt": "./readme.txt"}}]}',
+        "other.toml": 'name = "line"\n[[models]]\nid = "acme/one"\nfiles = {"readme.txt" = "./readme.txt"}\n',
+    }
+    (ready.folder / name).write_text(forms[name])
+    ready.bundle("build", name, "--key", "line.pem", "-o", "other.bundle", "-q")
+    ready.bundle("build", "other.lock.json", "--key", "line.pem", "-o", "other.bundle", "-q")
+
+
+def test_a_damaged_store_is_mended_by_the_build_itself(ready: Host) -> None:
+    chunks = [path for path in (ready.folder / "store" / "chunks").rglob("*") if path.is_file()]
+    before = (ready.folder / "line.bundle").read_bytes()
+    for path in chunks:
+        path.chmod(0o644)
+        path.write_bytes(path.read_bytes()[:-1] + b"?")
+    ready.bundle("build", "line.yaml", "--key", "line.pem", "-o", "line.bundle")
+    assert (ready.folder / "line.bundle").read_bytes() == before
+
+
+def test_a_folder_with_other_things_does_not_become_a_root(ready: Host) -> None:
+    (ready.folder / "mine").mkdir()
+    (ready.folder / "mine" / "thesis.txt").write_text("x")
+    ready.bundle("trust", "init", "--key", "line.pub.pem", "--root", "mine", code=errors.NotARootError.exit_code)
+    wrong = ["trust", "init", "--key", "line.pub.pem", "--threshold", "2", "--root", "new"]
+    ready.bundle(*wrong, code=errors.KeyFileError.exit_code)
+    assert not (ready.folder / "new").exists()
+
+
+def test_hostile_metadata_of_a_graph_breaks_no_build(ready: Host) -> None:
+    answers = np.zeros((1, 6, 21), np.float32)
+    for names, imgsz in (
+        ("{0:'a','b':'c'}", "[64, 64]"),
+        ("{0:'\\ud800'}", "[64, 64]"),
+        ("{0:'a\\nb',1:'c'}", "[64, 64]"),
+        ("{0:'a',1:'c'}", "[1e999, 640]"),
+        ("[" * 3000, "(" * 3000),
+    ):
+        graph = detector_model(answers, metadata={"names": names, "imgsz": imgsz})
+        (ready.folder / "best.onnx").write_bytes(graph)
+        (ready.folder / "o.yaml").write_text(
+            "name: o\nmodels:\n  - {id: f/1, task: object-detection, architecture: yolov8,"
+            " files: {weights.onnx: ./best.onnx}}\n"
+        )
+        ready.bundle("lock", "o.yaml", "--upgrade", "-q")
+        ready.bundle("build", "o.yaml", "--key", "line.pem", "-o", "o.bundle", "-q")
+
+
 def test_an_error_with_json_is_a_document_too(host: Host) -> None:
     started = host.start("list", "--json")
     out, _ = started.communicate(timeout=60)
@@ -288,7 +358,7 @@ def test_infer_on_something_that_is_no_picture_says_so(detecting: Host) -> None:
 
 
 def test_an_address_beyond_loopback_is_not_served(detecting: Host) -> None:
-    assert "keys" in detecting.bundle("serve", "--host", "0.0.0.0", code=errors.TrustError.exit_code)
+    assert "loopback only" in detecting.bundle("serve", "--host", "0.0.0.0", code=2)
 
 
 def test_env_is_what_a_shell_can_eval(ready: Host) -> None:

@@ -6,14 +6,17 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
-from bundler.fetch import Downloaded, Request, download
+from bundler import fetch as module
+from bundler.fetch import Fetched, Request, download, forget_finished
 from bundler.http import Client
+from bundler.pip_settings import PackageIndexes
 from bundler.settings import Hub, Patience
 from bundler.together import together
 from loopback import HASTE, hasty, serving
@@ -23,6 +26,7 @@ from manifests.errors import (
     BusyError,
     DigestMismatchError,
     DiskFullError,
+    ManifestError,
     SourceDeniedError,
     SourceError,
     SourceNotFoundError,
@@ -50,6 +54,9 @@ with Client(Settings(store=folder)) as client:
 class Recording(Silent):
     """A reporter that remembers."""
 
+    def note(self, text: str) -> None:
+        self.events.append(("note", text))
+
     def __init__(self) -> None:
         self.events: list[tuple[object, ...]] = []
 
@@ -65,10 +72,12 @@ class Recording(Silent):
 
 def fetch(
     url: str, folder: Path, *, patience: Patience = HASTE, reporter: Silent | None = None, **known: object
-) -> Downloaded:
+) -> Fetched:
     with Client(hasty(folder, patience=patience)) as client:
         request = Request(url, folder / "part", "weights.bin", **known)  # type: ignore[arg-type]
-        return download(client, request, reporter or Silent())
+        done = download(client, request, reporter or Silent())
+        done.claim.release()
+        return done
 
 
 def test_a_whole_file_comes_with_its_digest_size_and_version(tmp_path: Path) -> None:
@@ -251,11 +260,81 @@ def test_a_stalled_connection_is_broken_off_and_resumed(tmp_path: Path) -> None:
         assert fetch(server.url, tmp_path).digest == Digest.of(CONTENT)
 
 
-def test_nobody_listening_is_unreachable(tmp_path: Path) -> None:
+@pytest.mark.parametrize("head", [None, {"Content_Length": "1000"}, {"Connection": "close"}])
+def test_a_stalled_download_ends_at_once_when_it_is_stopped(tmp_path: Path, head: dict[str, str] | None) -> None:
+    asked, over = threading.Event(), threading.Event()
+
+    def answer(request: Asked) -> None:
+        if head is not None:
+            request.head(200, **head)
+            request.wfile.write(b"x")
+        asked.set()
+        over.wait(20)
+
+    with serving(answer) as url, Client(hasty(tmp_path, patience=replace(HASTE, stall=60.0))) as client:
+        job = Request(url, tmp_path / "part", "weights.bin")
+        with ThreadPoolExecutor(1) as pool:
+            done = pool.submit(download, client, job, Silent())
+            assert asked.wait(10)
+            time.sleep(0.1)
+            begun = time.monotonic()
+            client.stop()
+            with pytest.raises(SourceUnreachableError, match="stopped"):
+                done.result(timeout=15)
+            assert time.monotonic() - begun < 1
+        over.set()
+
+
+def test_a_wait_that_the_server_asks_for_is_told(tmp_path: Path) -> None:
+    reporter = Recording()
+    with (
+        misbehaving(CONTENT, Answer(429, {"Retry-After": "1"})) as server,
+        Client(hasty(tmp_path), reporter) as client,
+    ):
+        download(client, Request(server.url, tmp_path / "part", "weights.bin"), reporter).claim.release()
+    (note,) = (str(event[1]) for event in reporter.events if event[0] == "note")
+    assert note.endswith("answered 429; waiting 1 s, as it asks")
+
+
+def test_nobody_listening_is_unreachable_and_the_host_is_named(tmp_path: Path) -> None:
     with serving(lambda _: None) as url:
         pass
-    with pytest.raises(SourceUnreachableError, match="4 tries"):
+    with pytest.raises(SourceUnreachableError, match=rf"{url[7:]}: connection failed .* \(4 tries\)"):
         fetch(url, tmp_path)
+
+
+@pytest.mark.parametrize("location", ["http://[bad/", "http://a:99999999/", "http://a:abc/x", "http://[::1/"])
+def test_a_redirect_to_what_is_no_url_is_an_error_of_the_source(tmp_path: Path, location: str) -> None:
+    with misbehaving(CONTENT, Answer(302, {"Location": location})) as server, pytest.raises(SourceError):
+        fetch(server.url, tmp_path)
+
+
+@pytest.mark.parametrize("url", ["http://h:99999/x", "http://h:abc/x", "http://[bad/", "http:///x", "http://h/\nx"])
+def test_what_is_no_url_is_an_error_of_the_source(tmp_path: Path, url: str) -> None:
+    with pytest.raises(SourceError, match="not a URL"):
+        fetch(url, tmp_path)
+
+
+def test_a_next_page_that_is_no_url_is_an_error_of_the_source(tmp_path: Path) -> None:
+    def answer(asked: Asked) -> None:
+        asked.send(b"", Link='<http://[bad>; rel="next"')
+
+    with serving(answer) as url, Client(hasty(tmp_path)) as client, pytest.raises(SourceError, match="no URL"):
+        client.document(url, subject="page", limit=10)
+
+
+def test_the_proxy_that_pip_was_told_of_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    with misbehaving(CONTENT) as proxy:
+        packages = PackageIndexes(indexes=(), proxy=proxy.url.removesuffix("/weights.bin"))
+        with Client(hasty(tmp_path, packages=packages)) as client:
+            done = download(client, Request("http://nowhere.invalid/w", tmp_path / "part", "w"), Silent())
+            assert done.path.read_bytes() == CONTENT
+            done.claim.release()
+            monkeypatch.setenv("NO_PROXY", "nowhere.invalid")
+            with pytest.raises(SourceUnreachableError, match=r"nowhere\.invalid"):
+                client.document("http://nowhere.invalid/w", subject="w", limit=10)
 
 
 def test_an_encoding_that_nobody_asked_for_is_refused(tmp_path: Path) -> None:
@@ -272,7 +351,7 @@ def test_credentials_follow_no_redirect_to_another_origin(tmp_path: Path) -> Non
             asked.send(b"", status=302, Location=other.url)
 
         with serving(answer) as url, Client(hasty(tmp_path, hub=Hub(url, "secret"))) as client:
-            download(client, Request(f"{url}/file", tmp_path / "part", "file"), Silent())
+            download(client, Request(f"{url}/file", tmp_path / "part", "file"), Silent()).claim.release()
     assert home["requests"][0]["Authorization"] == "Bearer secret"
     assert "Authorization" not in other.requests[0]
     assert "Cookie" not in other.requests[0]
@@ -283,6 +362,34 @@ def test_messages_name_neither_password_nor_query(tmp_path: Path) -> None:
         fetch(server.url.replace("://", "://user:hunter2@") + "?sig=hunter3", tmp_path)
     assert "hunter" not in str(caught.value)
     assert "/weights.bin" in str(caught.value)
+
+
+def test_a_file_that_was_fetched_stays_claimed_until_its_owner_is_done(tmp_path: Path) -> None:
+    with misbehaving(CONTENT) as server, Client(hasty(tmp_path)) as client:
+        request = Request(server.url, tmp_path / "part", "weights.bin")
+        done = download(client, request, Silent())
+        with pytest.raises(BusyError):
+            download(client, request, Silent())
+        forget_finished(done.path)
+        assert done.path.read_bytes() == CONTENT
+        done.claim.discard()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_lock_that_its_holder_removed_meanwhile_is_no_claim(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    removed = iter([True, False, False])
+    lock = module.try_lock
+
+    def late(descriptor: int, *, exclusive: bool) -> bool:
+        if next(removed):
+            (tmp_path / "part.lock").unlink()
+        return lock(descriptor, exclusive=exclusive)
+
+    monkeypatch.setattr(module, "try_lock", late)
+    claim = module.Claim.take(tmp_path / "part", subject="x")
+    with pytest.raises(BusyError):
+        module.Claim.take(tmp_path / "part", subject="x")
+    claim.release()
 
 
 def test_two_processes_do_not_write_one_download(tmp_path: Path) -> None:
@@ -325,6 +432,15 @@ def test_all_files_that_fail_are_listed() -> None:
     with pytest.raises(SourceError, match="2 files failed: a: gone; b: denied") as caught:
         together([failing(error) for error in errors], threads=2, stop=lambda: None)
     assert caught.value.hint == "set HF_TOKEN"
+
+
+def test_files_that_fail_alike_fail_as_that(tmp_path: Path) -> None:
+    for kind in (SourceNotFoundError, SourceDeniedError, SourceUnreachableError, ManifestError):
+        with pytest.raises(kind, match="2 files failed: a; b"):
+            together([failing(kind("a")), failing(kind("b"))], threads=2, stop=lambda: None)
+    mismatches = [DigestMismatchError(subject=name, expected="x", actual="y") for name in "ab"]
+    with pytest.raises(DigestMismatchError, match="2 files failed: a: expected x, got y; b: expected x, got y"):
+        together([failing(error) for error in mismatches], threads=2, stop=lambda: None)
 
 
 def test_a_full_disk_ends_everything_at_once() -> None:

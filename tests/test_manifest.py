@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from bundler import manifest_file
+from bundler import initialise, manifest_file
 from bundler.manifest_file import load
+from bundler.sources.file import FileSource
+from bundler.sources.reference import Reference
 from bundler.yaml_document import MAXIMUM_NODES
 from manifests import lock
 from manifests.errors import ManifestError, NamingError, UnsupportedFormatError
@@ -14,6 +16,7 @@ from manifests.lock import Lock, LockedFile, LockedModel, LockedPackage
 from manifests.manifest import Manifest, parse
 from manifests.naming import check_ids, checked_id, checked_package_id
 from manifests.paths import check_tree, checked_path
+from onnx_files import Tensor, onnx_model
 
 SHORT = """
 name: line-inspection
@@ -107,6 +110,12 @@ MODEL = "name: n\nmodels:\n  - id: m\n"
         ("x: 1\n---\ny: 2\n", "demo.yaml:2: not valid YAML"),
         ("? [a, b]\n: c\n", "demo.yaml:1: not valid YAML"),
         ("[" * 5000, "nested too deeply"),
+        ("name: a\0b\n", "demo.yaml: not valid YAML"),
+        ("name: !!timestamp x\n", "demo.yaml: not valid YAML"),
+        ("name: !!bool maybe\n", "demo.yaml: not valid YAML"),
+        ("name: !!int ''\n", "demo.yaml: not valid YAML"),
+        ('name: n\nmodels: [{id: m, source: a, license: "\\ud800"}]\n', "demo.yaml: '\\\\ud800' has half of a"),
+        ('name: n\nmodels: [{id: m, source: a, "\\udfff": 1}]\n', "has half of a"),
     ],
 )
 def test_a_mistake_is_named_with_file_and_line(tmp_path: Path, text: str, message: str) -> None:
@@ -122,6 +131,56 @@ def test_toml_and_json_name_the_key_instead(tmp_path: Path) -> None:
     assert str(refused(tmp_path, text, "d.json")) == "d.json: models[0].tsk: unknown key `tsk`; did you mean `task`?"
     assert "line 2" in str(refused(tmp_path, "\nname x\n", "d.toml"))
     assert "occurs twice" in str(refused(tmp_path, '{"name": 1, "name": 2}', "d.json"))
+
+
+def test_half_of_a_character_in_json_is_refused(tmp_path: Path) -> None:
+    text = '{"name": "n", "models": [{"id": "m", "source": "a", "license": "\\ud800"}]}'
+    assert "has half of a character" in str(refused(tmp_path, text, "d.json"))
+    for depth in (300, 900, 970, 990, 5000):
+        nested = refused(tmp_path, '{"name": ' + "[" * depth + "]" * depth + "}", "d.json")
+        assert str(nested)
+
+
+@pytest.mark.parametrize("name", [".", "folder", "folder.yaml"])
+def test_a_folder_is_no_manifest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(name).mkdir(exist_ok=True)
+    with pytest.raises(ManifestError, match="is a folder"):
+        load(Path(name))
+    with pytest.raises(ManifestError, match="is a folder"):
+        load(Path("/"))
+
+
+def test_a_written_manifest_finds_its_files_from_where_it_lies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = ["best.onnx", "a #1!50%.bin", "true", 'quo"te\\.bin', "new\nline.pt"]
+    for name in names:
+        Path(name).write_bytes(b"x")
+    (tmp_path / "conf").mkdir()
+    text = initialise.manifest([*names, str(tmp_path / "best.onnx")], name="123", folder=Path("conf"))
+    made = load(write(tmp_path / "conf", text, "m.yaml"))
+    assert made.name == "123"
+    for source, name in zip(sources_of(made), [*names, "best.onnx"], strict=True):
+        assert FileSource(tmp_path / "conf").find(Reference.parse(source, tmp_path / "conf"), {}).path == name
+
+
+def sources_of(manifest: Manifest) -> list[str]:
+    """The only source of each model."""
+    return [
+        model.source or next(file.sources[0] for package in model.packages for file in package.files.values())
+        for model in manifest.models
+    ]
+
+
+@pytest.mark.parametrize("licence", [" ", "", "yes", "MIT: x", "#", "'", "1.0", "\n\n", "[a]", "AGPL-3.0 Licence"])
+def test_a_written_manifest_holds_whatever_licence_a_file_claims(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, licence: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    tensor = Tensor("x\n  evil: y", [1])
+    Path("m.onnx").write_bytes(onnx_model([], [tensor], [tensor], metadata={"license": licence}))
+    (model,) = load(write(tmp_path, initialise.manifest(["m.onnx"], name="n", folder=Path()))).models
+    assert model.license == (licence.split() or [None])[0]
 
 
 def test_aliases_that_unfold_to_millions_are_refused(tmp_path: Path) -> None:

@@ -75,12 +75,48 @@ def test_a_file_below_a_folder_is_a_source_of_its_own() -> None:
         ("roboflow://w/1", "not supported"),
         ("https://user:secret@example.org/x", "would end up in the lock"),
         ("https://example.org/x?X-Amz-Signature=secret", "is signed"),
+        ("https://user:secret@example.org/x#a#b", "not a source"),
+        ("https://user:secret@example.org/x#a#b#c?token=secret", "not a source"),
+        ("https://example.org/x?token=secret#a#b", "not a source"),
+        ("https://example.org/x?token=secret#a!", "a member has no name"),
+        ("https://user:secret@[bad/x", "not a URL"),
+        ("https://user:secret@h:port/x", "not a URL"),
+        ("https://user:secret/secret@h/x", "not a URL"),
+        ("https://user:12/secret@h/x", "not a URL"),
+        ("https://user:secret@/x", "not a URL"),
+        ("HTTPS://user:secret@h:99999/x", "not a URL"),
+        ("https://h:99999/x", "not a URL"),
+        ("https://h:abc/x", "not a URL"),
+        ("./a\0b", "a character that no name can have"),
+        ("https://h/\0", "a character that no name can have"),
+        ("./a\ud800", "a character that no name can have"),
     ],
 )
 def test_what_is_no_source_is_refused_and_says_why(text: str, words: str) -> None:
     with pytest.raises(ManifestError, match=words) as caught:
         Reference.parse(text, BASE)
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "private_token", "apikey", "api-key", "api_key", "key", "auth", "password", "secret", "jwt", "token",
+        "access_token", "AWSAccessKeyId", "X-Amz-Security-Token", "X-Amz-Credential", "X-Amz-Signature", "sig",
+        "signature",
+    ],
+)  # fmt: skip
+def test_a_query_that_carries_a_secret_is_refused(name: str) -> None:
+    with pytest.raises(ManifestError, match="is signed") as caught:
+        Reference.parse(f"https://example.org/x?a=b&{name}=hush", BASE)
+    assert "hush" not in str(caught.value)
+
+
+def test_an_absolute_path_is_found_through_links_to_the_folder(tmp_path: Path) -> None:
+    (tmp_path / "deep/er").mkdir(parents=True)
+    (tmp_path / "link").symlink_to("deep/er")
+    reference = Reference.parse(str(tmp_path / "a.bin"), tmp_path / "link")
+    assert reference.location == "../../a.bin"
 
 
 @pytest.mark.parametrize(

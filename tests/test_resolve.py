@@ -1,11 +1,16 @@
 """From a manifest to a lock, and from a lock into the store."""
 
+import subprocess
+import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from bundler.commands import lock as lock_command
+from bundler.locking import Locked, Locking
 from bundler.pip_settings import PackageIndexes
 from bundler.resolve import fetch_locked, resolve
 from bundler.settings import Hub as HubSettings
@@ -16,6 +21,7 @@ from manifests import lock as locks
 from manifests.digest import Digest
 from manifests.errors import (
     DigestMismatchError,
+    LockOutdatedError,
     ManifestError,
     NamingError,
     SourceError,
@@ -90,6 +96,37 @@ class Builder:
 
     def using(self, **changes: object) -> "Builder":
         return Builder(self.folder, replace(self.settings, **changes))  # type: ignore[arg-type]
+
+
+@dataclass
+class Line:
+    """A manifest that is written, locked and changed, and what was noted."""
+
+    builder: Builder
+    manifest: str = "line.yaml"
+    target: str = "line.lock.json"
+    notes: Notes = field(default_factory=Notes)
+
+    def write(self, *models: str, name: str = "line") -> None:
+        self.builder.write(self.manifest, "\n".join([f"name: {name}", "models:", *models, ""]).encode())
+
+    def run(self, *, check: bool = False, upgrade: bool = False, sequence: int | None = None) -> Locked:
+        locking = Locking(
+            self.builder.folder / self.manifest, self.builder.folder / self.target, self.builder.settings, self.notes
+        )
+        return locking.run(check=check, upgrade=upgrade, sequence=sequence)
+
+
+ONE_FILE = "  - {id: one, files: {a.bin: ./a.bin}}"
+OTHER_FILE = "  - {id: other, files: {b.bin: ./b.bin}}"
+
+
+@pytest.fixture
+def line(builder: Builder) -> Line:
+    made = Line(builder)
+    for name in ("a.bin", "b.bin"):
+        builder.write(name, name.encode())
+    return made
 
 
 @pytest.fixture
@@ -205,7 +242,7 @@ def test_a_wheel_is_downloaded_once_however_many_members_are_taken(builder: Buil
         assert index.asked.count(f"/files/{WHEEL}") == 2
     assert [file.size for file in files(lock)] == [1, 2]
     assert lock.models[0].licenses == ("MIT",)
-    assert [path for path in (builder.folder / "store/partial").iterdir() if path.suffix != ".lock"] == []
+    assert list((builder.folder / "store/partial").iterdir()) == []
 
 
 def test_the_lock_is_the_same_whatever_the_store_held_before(builder: Builder) -> None:
@@ -370,3 +407,222 @@ def test_an_archive_stays_when_the_work_fails_and_is_not_fetched_again(builder: 
 def test_an_unreachable_source_is_named_with_the_file(builder: Builder) -> None:
     with misbehaving(b"abc", *[Answer(503)] * 9) as server, pytest.raises(SourceUnreachableError, match=r"m a\.bin"):
         builder.lock(model(files={"a.bin": server.url}))
+
+
+def test_one_address_in_two_places_is_downloaded_once(builder: Builder) -> None:
+    with misbehaving(b"abc") as server:
+        asked = [{"id": name, "files": {"w.bin": server.url}} for name in ("one", "two")]
+        assert {file.sha256 for file in files(builder.lock(*asked))} == {ABC.hex}
+    assert len(server.requests) == 1
+
+
+def test_two_models_may_come_from_one_repository(builder: Builder) -> None:
+    with hub_of(Hub({"config.json": b"{}"})) as hub:
+        here = builder.using(hub=HubSettings(hub.url))
+        lock = here.lock(*({"id": name, "source": "hf://org/model"} for name in ("one", "two")))
+    assert len(files(lock)) == 2
+    assert len([path for _, path, _ in hub.asked if "/resolve/" in path]) == 1
+
+
+def test_one_address_is_a_file_and_an_archive_at_once(builder: Builder) -> None:
+    content = wheel(**{"tiny__one.bin": b"1"})
+    with misbehaving(content) as server:
+        asked = model(files={"whole.whl": server.url, "one": f"{server.url}#tiny/one.bin", "two": server.url})
+        assert sorted(file.size for file in files(builder.lock(asked))) == [1, len(content), len(content)]
+
+
+OTHER_PROCESS = """
+import sys
+from pathlib import Path
+from bundler.fetch import Request, download
+from bundler.http import Client
+from bundler.settings import Settings
+from manifests.errors import BusyError
+from manifests.progress import Silent
+target = Path(sys.argv[2])
+try:
+    with Client(Settings(store=target.parent)) as client:
+        download(client, Request(sys.argv[1], target, "w"), Silent())
+except BusyError:
+    print("busy")
+"""
+
+
+def test_what_was_fetched_stays_locked_until_it_is_in_the_store(
+    builder: Builder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from bundler import encode
+
+    said: list[str] = []
+    add = encode.add
+
+    def watched(store: Store, *arguments: object, **named: object) -> object:
+        (partial,) = (path for path in (store.path / "partial").iterdir() if not path.suffix)
+        command = [sys.executable, "-c", OTHER_PROCESS, server.url, str(partial)]
+        said.append(subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip())
+        return add(store, *arguments, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(encode, "add", watched)
+    with misbehaving(wheel(**{"tiny__one.bin": b"1"})) as server:
+        builder.lock(model(files={"a.bin": server.url}))
+        builder.lock(model(files={"one": f"{server.url}#tiny/one.bin"}))
+    assert said == ["busy", "busy"]
+
+
+def test_nothing_is_left_of_downloads_that_are_finished(builder: Builder) -> None:
+    content = wheel(**{"tiny__one.bin": b"1"})
+    with misbehaving(content) as server, misbehaving(b"abc", *[Answer(503)] * 9) as dead:
+        with pytest.raises(SourceError):
+            builder.lock(model(files={"one": f"{server.url}#tiny/one.bin", "two": dead.url}))
+        partial = builder.folder / "store/partial"
+        assert {path.suffix for path in partial.iterdir()} == {"", ".json", ".lock"}
+        dead.faults.clear()
+        builder.lock(model(files={"one": f"{server.url}#tiny/one.bin", "two": dead.url}))
+    assert list(partial.iterdir()) == []
+
+
+@pytest.mark.parametrize("dead", ["gone", "wrong", "./wrong.bin"])
+def test_the_source_that_is_chosen_does_not_depend_on_the_store(builder: Builder, dead: str) -> None:
+    builder.write("wrong.bin", b"wrong")
+    with misbehaving(b"wrong", *([Answer(404)] * 9 if dead == "gone" else [])) as bad, misbehaving(b"abc") as good:
+        first = dead if dead.startswith("./") else bad.url
+        asked = model(files={"a.bin": {"from": [first, good.url], "sha256": ABC.hex}})
+        locked = builder.lock(asked)
+        assert files(locked)[0].source == good.url
+        assert builder.lock(asked) == locked
+
+
+def test_a_licence_that_the_manifest_no_longer_names_is_gone(builder: Builder) -> None:
+    with hub_of(Hub({"config.json": b"{}"}, gated="auto")) as hub:
+        here = builder.using(hub=HubSettings(hub.url))
+        first = here.lock(model(source="hf://org/model", license="LicenseRef-old"))
+        second = here.lock(model(source="hf://org/model", license="LicenseRef-new"), previous=first)
+    assert first.models[0].licenses == ("LicenseRef-old", "apache-2.0")
+    assert second.models[0].licenses == ("LicenseRef-new", "apache-2.0")
+    assert second.models[0].gated
+    assert second.sequence == 2
+
+
+def test_a_model_is_gated_only_as_long_as_a_file_of_it_is(builder: Builder) -> None:
+    builder.write("a.bin", b"abc")
+    with hub_of(Hub({"config.json": b"{}"}, gated="auto")) as hub, misbehaving(b"x") as server:
+        here = builder.using(hub=HubSettings(hub.url))
+        first = here.lock(model(files={"c.json": "hf://org/model/config.json", "x": server.url}))
+        assert first.models[0].gated
+        assert not here.lock(model(files={"x": server.url}), previous=first).models[0].gated
+
+
+def test_the_order_of_the_models_does_not_raise_the_sequence(line: Line) -> None:
+    line.write(ONE_FILE, OTHER_FILE)
+    assert line.run().lock.sequence == 1
+    line.write(OTHER_FILE, ONE_FILE)
+    assert line.run().lock.sequence == 1
+
+
+def test_a_sequence_that_does_not_rise_with_the_content_is_refused(line: Line) -> None:
+    line.write(ONE_FILE)
+    assert line.run(sequence=5).lock.sequence == 5
+    assert line.run(sequence=5).lock.sequence == 5
+    line.builder.write("a.bin", b"changed")
+    for sequence in (4, 5):
+        with pytest.raises(ManifestError, match=r"not that of line 5, and a site .* would refuse") as caught:
+            line.run(sequence=sequence)
+        assert "--sequence 6" in caught.value.hint
+    assert line.run(sequence=6).lock.sequence == 6
+
+
+@pytest.mark.parametrize(
+    ("changed", "fact"),
+    [
+        ("  - {id: one, task: embedding, files: {a.bin: ./a.bin}}", "one task"),
+        ("  - {id: one, aliases: [uno], files: {a.bin: ./a.bin}}", "one aliases"),
+        ("  - {id: one, license: MIT, files: {a.bin: ./a.bin}}", "one licenses"),
+        ("  - {id: one, files: {b.bin: ./b.bin}}", "one files a.bin"),
+    ],
+)
+def test_check_compares_the_whole_lock_and_names_what_differs(line: Line, changed: str, fact: str) -> None:
+    line.write(ONE_FILE)
+    line.run()
+    assert not line.run(check=True).changed
+    line.write(changed)
+    with pytest.raises(LockOutdatedError, match="the manifest was changed") as caught:
+        line.run(check=True)
+    assert fact in caught.value.facts
+    assert "--upgrade" not in caught.value.hint
+
+
+def test_check_tells_a_source_that_moved_from_a_manifest_that_changed(line: Line) -> None:
+    with misbehaving(b"one") as server:
+        line.write(f"  - {{id: one, files: {{a.bin: '{server.url}'}}}}")
+        line.run()
+        server.content = b"two"
+        with pytest.raises(LockOutdatedError, match="not what the sources give") as caught:
+            line.run(check=True)
+    assert "--upgrade" in caught.value.hint
+    assert "one files a.bin pin" in caught.value.facts
+
+
+def lock_typed(line: Line, *arguments: str) -> tuple[int, str]:
+    """Exit code and words of `bundle lock`, as it is typed."""
+    manifest, store = str(line.builder.folder / line.manifest), str(line.builder.settings.store)
+    done = CliRunner().invoke(lock_command.command, [manifest, "--store", store, *arguments])
+    return done.exit_code, done.output
+
+
+def test_check_never_says_that_it_wrote(line: Line) -> None:
+    line.write(ONE_FILE)
+    assert "written: line 1" in lock_typed(line)[1]
+    assert "up to date: line 1" in lock_typed(line, "--check")[1]
+
+
+@pytest.mark.parametrize("other", [["--upgrade"], ["--sequence", "3"]])
+def test_check_goes_with_nothing_that_writes(line: Line, other: list[str]) -> None:
+    line.write(ONE_FILE)
+    code, said = lock_typed(line, "--check", *other)
+    assert code == 2
+    assert "--check writes nothing" in said
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b'{"format": 1}', b"\xff"])
+def test_a_damaged_lock_is_named_with_the_way_out(line: Line, content: bytes) -> None:
+    line.write(ONE_FILE)
+    line.builder.write(line.target, content)
+    with pytest.raises(ManifestError, match=r"line\.lock\.json: ") as caught:
+        line.run()
+    assert caught.value.hint == "remove it, or give --sequence N to write it anew"
+    assert line.run(sequence=7).lock.sequence == 7
+    assert line.run().lock.sequence == 7
+
+
+def test_a_lock_with_an_id_that_is_none_is_named(line: Line) -> None:
+    line.write(ONE_FILE)
+    line.run()
+    path = line.builder.folder / line.target
+    line.builder.write(line.target, path.read_bytes().replace(b'"one"', b'"hub/x"'))
+    with pytest.raises(ManifestError, match=r"line\.lock\.json: id"):
+        line.run()
+
+
+def test_a_lock_that_lies_elsewhere_finds_its_files_from_there(builder: Builder) -> None:
+    (builder.folder / "deep/er").mkdir(parents=True)
+    (builder.folder / "link").symlink_to("deep/er")
+    line = Line(builder, "link/line.yaml", "out/line.lock.json")
+    builder.write("deep/er/a.bin", b"abc")
+    builder.write("deep/b.whl", wheel(tiny__one=b"1"))
+    line.write(f"  - {{id: one, files: {{a: ./a.bin, b: '../b.whl#tiny/one', c: {builder.folder}/deep/er/a.bin}}}}")
+    locked = line.run().lock
+    assert [file.source for file in files(locked)] == ["../deep/er/a.bin", "../deep/b.whl#tiny/one", "../deep/er/a.bin"]
+    assert not line.run().changed
+    with Store.open(builder.folder / "new store") as store:
+        out = builder.folder / "out"
+        fetch_locked(locked, base=out, store=store, settings=builder.settings, reporter=Silent())
+        assert store.find(ABC) is not None
+
+
+def test_all_sources_of_one_file_that_lack_it_are_one_answer(builder: Builder) -> None:
+    with pytest.raises(SourceNotFoundError) as caught:
+        builder.lock(model(files={"a.bin": {"from": ["./none.bin", "./nothing.bin"]}}))
+    assert str(caught.value).startswith("m a.bin: 2 sources failed: ")
+    with misbehaving(b"wrong") as one, misbehaving(b"false") as two, pytest.raises(DigestMismatchError) as mismatch:
+        builder.lock(model(files={"a.bin": {"from": [one.url, two.url], "sha256": ABC.hex}}))
+    assert str(mismatch.value).count("m a.bin") == 1 + 1

@@ -133,3 +133,54 @@ def test_the_files_are_those_that_pip_itself_names(tmp_path: Path, monkeypatch: 
     theirs = [Path(path) for kind in ("global", "user", "site") for path in kinds[kind]]
     ours = configuration_files({}, home=tmp_path, prefix=Path(sys.prefix))
     assert list(ours) == theirs
+
+
+@pytest.mark.parametrize("token", ["hush hush", "hush\nhush", "hush\x1b[2J", "hush\u00e9", "hush\u2028hush"])
+def test_a_token_that_no_header_can_hold_is_refused_and_not_quoted(tmp_path: Path, token: str) -> None:
+    with pytest.raises(SourceError, match="HF_TOKEN: a token has no white space") as caught:
+        read(tmp_path, HF_TOKEN=token)
+    assert "hush" not in str(caught.value) + caught.value.hint
+    (tmp_path / "token").write_text(token)
+    with pytest.raises(SourceError, match="a token has no white space"):
+        read(tmp_path, HF_TOKEN_PATH=str(tmp_path / "token"))
+
+
+def test_a_token_file_that_is_no_text_is_not_quoted(tmp_path: Path) -> None:
+    (tmp_path / "token").write_bytes(b"\xffhush")
+    with pytest.raises(SourceError, match="is not text") as caught:
+        read(tmp_path, HF_TOKEN_PATH=str(tmp_path / "token"))
+    assert "0xff" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://user:hush@example.org:99999/simple", "https://user:hush@example.org:port/simple",
+        "https://user:hush@[example.org/simple", "https://user:hush/hush@example.org/simple",
+        "https://user:12/hush@example.org/simple", "https://user:hush#hush@example.org/simple",
+        "https://user:12?hush@example.org/simple", "https://user:hush@/simple",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("option", ["PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS"])
+def test_an_index_whose_address_is_none_is_refused_and_not_quoted(tmp_path: Path, url: str, option: str) -> None:
+    with pytest.raises(SourceError, match="not a URL") as caught:
+        read(tmp_path, **{option: url})
+    assert "hush" not in str(caught.value) + caught.value.hint + repr(caught.value.__cause__)
+
+
+@pytest.mark.parametrize(
+    "url", ["https://example.org/feed@Local/simple", "https://u:p%2Fw@example.org:8443/simple", "http://[::1]:80/x"]
+)
+def test_an_index_whose_address_is_one_is_taken(tmp_path: Path, url: str) -> None:
+    assert read(tmp_path, PIP_INDEX_URL=url).packages.indexes == (url,)
+
+
+def test_a_hub_whose_address_is_none_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="HF_ENDPOINT: not a URL"):
+        read(tmp_path, HF_ENDPOINT="https://hub:port")
+
+
+def test_the_proxy_is_the_one_that_pip_was_told_of(tmp_path: Path) -> None:
+    assert indexes(tmp_path, {USER: "[global]\nproxy = http://u:hush@p:1\n"}).proxy == "http://u:hush@p:1"
+    assert indexes(tmp_path, {}, PIP_PROXY="http://q:2").proxy == "http://q:2"
+    assert "hush" not in repr(indexes(tmp_path, {}))

@@ -95,6 +95,7 @@ def test_the_token_goes_to_the_hub_and_not_to_where_it_redirects(tmp_path: Path)
             found = HubSource(settings, client).find(reference, {})
             assert isinstance(found.place, Remote)
             done = download(client, Request(found.place.url, tmp_path / "part", "m", digest=found.digest), Silent())
+            done.claim.release()
     assert done.path.read_bytes() == FILES["onnx/model.onnx"]
     sent = {path: headers.get("Authorization") for _, path, headers in hub.asked}
     assert sent[f"/org/model/resolve/{COMMIT}/onnx/model.onnx"] == "Bearer hf_x"

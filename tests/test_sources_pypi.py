@@ -1,7 +1,7 @@
 """Wheels out of package indexes, as pip is configured to know them."""
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from hashlib import sha256
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from bundler.pip_settings import PackageIndexes
 from bundler.sources.base import Found, Local, Remote
 from bundler.sources.pypi import PackageSource
 from bundler.sources.reference import Reference
-from loopback import hasty, serving
+from loopback import Request, hasty, serving
 from manifests.errors import ManifestError, SourceDeniedError, SourceError, SourceNotFoundError
 from wheels import Index, wheel
 
@@ -127,10 +127,10 @@ def test_an_sdist_is_refused_with_the_reason(tmp_path: Path) -> None:
         find(Index({"tiny-1.0.tar.gz": b""}).write(tmp_path))
 
 
-def test_a_yanked_wheel_is_taken_and_recorded() -> None:
+def test_a_yanked_wheel_is_taken_with_a_warning_that_is_no_part_of_its_pin() -> None:
     with serving(Index({ANY: CONTENT}, yanked={ANY: "broken"}).answer) as url:
         found = find(f"{url}/simple")
-    assert found.pin["yanked"] == "broken"
+    assert set(found.pin) == {"wheel", "sha256"}
     assert "is yanked: broken" in found.warnings[0]
 
 
@@ -174,3 +174,52 @@ def test_credentials_of_an_index_go_to_it_and_are_shown_nowhere() -> None:
     assert isinstance(found.place, Remote)
     assert "user" not in found.place.url
     assert "wrong" not in str(caught.value)
+
+
+def page(*links: str) -> Callable[[Request], None]:
+    """What answers with a page of these links."""
+    text = "".join(f'<a href="{link}">{link.rpartition("/")[2]}</a>' for link in links)
+    return lambda request: request.send(text.encode(), Content_Type="text/html")
+
+
+def test_a_page_of_the_network_points_to_no_file_of_this_machine(tmp_path: Path) -> None:
+    (tmp_path / ANY).write_bytes(CONTENT)
+    with serving(page((tmp_path / ANY).as_uri())) as url:
+        with pytest.raises(SourceError, match="points to a file of this machine"):
+            find(f"{url}/simple")
+        with pytest.raises(SourceError, match="points to a file of this machine"):
+            find(find_links=[f"{url}/page.html"])
+
+
+def test_a_page_may_have_links_of_other_kinds() -> None:
+    links = ["mailto:someone", f"ftp://example.org/{ANY}", f"../files/{ANY}#sha256={sha256(CONTENT).hexdigest()}"]
+    with serving(page(*links)) as url:
+        assert isinstance(find(f"{url}/simple").place, Remote)
+
+
+@pytest.mark.parametrize("as_url", [False, True])
+def test_find_links_may_name_a_wheel_itself(tmp_path: Path, *, as_url: bool) -> None:
+    path = tmp_path / ANY
+    path.write_bytes(CONTENT)
+    assert find(find_links=[path.as_uri() if as_url else str(path)]).place == Local(path)
+
+
+def test_find_links_may_be_the_address_of_a_wheel() -> None:
+    found = find(find_links=[f"http://user:word@127.0.0.1/x/{ANY}#sha256={sha256(CONTENT).hexdigest()}"])
+    assert found.place == Remote(f"http://127.0.0.1/x/{ANY}")
+    assert found.digest is not None
+    assert found.digest.hex == sha256(CONTENT).hexdigest()
+
+
+@pytest.mark.parametrize("host", ["http://h:999999", "http://h:port"])
+def test_an_address_in_a_page_that_is_none_is_an_error_of_the_source(tmp_path: Path, host: str) -> None:
+    with serving(page(f"{host}/{ANY}#sha256={'ab' * 32}")) as url:
+        place = find(f"{url}/simple").place
+    assert isinstance(place, Remote)
+    with Client(hasty(tmp_path)) as client, pytest.raises(SourceError, match="not a URL"):
+        client.open(place.url, subject="w", headers={})
+
+
+def test_a_page_with_a_broken_address_is_an_error_of_the_source() -> None:
+    with serving(page(f"http://[bad/{ANY}")) as url, pytest.raises(SourceError):
+        find(f"{url}/simple")

@@ -23,5 +23,5 @@ def command(*, sources: tuple[str, ...], out: Path, name: str) -> None:
 
     if out.exists():
         raise StorageError(f"{out} exists already", hint="name another file with -o, or remove it")
-    publish(out, initialise.manifest(sources, name=checked_line(name)).encode(), mode=0o644)
+    publish(out, initialise.manifest(sources, name=checked_line(name), folder=out.parent).encode(), mode=0o644)
     show(f"{out} written: look through it, then `bundle lock {out}`")

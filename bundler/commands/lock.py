@@ -35,6 +35,8 @@ def command(
 
     Example: bundle lock line.yaml
     """
+    if check and (upgrade or sequence is not None):
+        raise click.UsageError("--check writes nothing: it goes with neither --upgrade nor --sequence")
     require_build()
     from bundler.commands.progress import reporter
     from bundler.locking import Locking, lock_path
@@ -56,6 +58,6 @@ def command(
             }
         )
         return
-    state = "written" if done.changed else "unchanged"
+    state = "written" if done.changed else "up to date" if check else "unchanged"
     show(f"{target} {state}: {done.lock.line} {done.lock.sequence}")
     show(f"  {len(done.lock.models)} models, {len(files)} files, {size(sum(file.size for file in files))}")

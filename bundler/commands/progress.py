@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from threading import Lock
 from typing import Any, Final, Self
 
+import click
 from tqdm import tqdm
 
 from bundler.commands.output import is_terminal, talk
@@ -114,4 +115,4 @@ class Bars:
 
 
 def _emit(**event: object) -> None:
-    talk(json.dumps(event, ensure_ascii=False))
+    click.echo(json.dumps(event), err=True)

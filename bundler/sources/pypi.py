@@ -3,6 +3,7 @@
 * Exact versions only. find-links come first and then the indexes in their order, as pip has it; the first place that
   has the version gives the wheel, and no other place is mixed in.
 * Never chosen by this host: a wheel for every platform, else the only one there is, else the manifest must name it.
+* What a page of the network points to comes over the network: no file of this machine.
 * What comes over a network has a digest before it comes: the index's, or the manifest's.
 * An sdist is refused: what is in it is only known after running its code.
 """
@@ -21,11 +22,12 @@ from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel
 from packaging.version import InvalidVersion, Version
 from pypi_simple import DistributionPackage, ProjectPage, UnsupportedRepoVersionError
 
-from bundler.http import Client, shown, without_user
+from bundler.http import Client
 from bundler.once import Once
 from bundler.pip_settings import PackageIndexes
 from bundler.sources.base import Found, Local, Place, Remote
 from bundler.sources.reference import Reference
+from bundler.sources.urls import WEB, shown, without_user
 from manifests.digest import Digest
 from manifests.errors import ManifestError, SourceError, SourceNotFoundError, listing
 
@@ -90,8 +92,6 @@ class PackageSource:
                 f"{reference}: the index gives no sha256 for {chosen.name}, and neither does the manifest",
                 hint="write the digest of the file into the manifest (sha256:)",
             )
-        wheel = {"wheel": chosen.name} | ({"sha256": digest.hex} if digest else {})
-        yanked = {} if chosen.yanked is None else {"yanked": chosen.yanked or "yes"}
         warning = f"{reference}: {chosen.name} is yanked: {chosen.yanked or 'no reason given'}"
         return Found(
             reference,
@@ -99,8 +99,8 @@ class PackageSource:
             chosen.place,
             size=chosen.size,
             digest=digest,
-            pin=wheel | yanked,
-            warnings=(warning,) if yanked else (),
+            pin={"wheel": chosen.name} | ({"sha256": digest.hex} if digest else {}),
+            warnings=() if chosen.yanked is None else (warning,),
         )
 
     def list(self, reference: Reference, pin: Mapping[str, str]) -> tuple[Found, ...]:
@@ -128,13 +128,17 @@ class PackageSource:
     def _files(self, place: str, name: str) -> tuple[_File, ...]:
         """All files of the project in one place; none if it does not know the project."""
         if place in self._find_links:
-            folder = _local_path(place)
-            if folder is not None and folder.is_dir():
-                return tuple(_folder_files(folder))
-            page = self._page(without_user(place), name)
+            local = _local_path(place)
+            if local is not None and local.is_dir():
+                return tuple(_folder_files(local))
+            if urlsplit(place).path.endswith(".whl"):
+                return tuple(_named_wheel(place, local))
+            url = without_user(place)
         else:
-            page = self._page(f"{place}{name}/", name)
-        return tuple(_File(*_described(package)) for package in page.packages) if page else ()
+            url = f"{place}{name}/"
+        page = self._page(url, name)
+        remote = _local_path(url) is None
+        return tuple(_files_of(page, name, remote=remote)) if page else ()
 
     def _page(self, url: str, name: str) -> ProjectPage | None:
         path = _local_path(url)
@@ -206,16 +210,39 @@ def _sdist_version(name: str, project: str) -> Version | None:
     return None
 
 
-def _described(package: DistributionPackage) -> tuple[str, Place, Digest | None, int | None, str | None]:
-    name = unquote(urlsplit(package.url).path.rpartition("/")[2])
+def _files_of(page: ProjectPage, project: str, *, remote: bool) -> Iterator[_File]:
+    """The files that a page names; what a page of the network names on this machine is refused."""
+    for package in page.packages:
+        scheme = urlsplit(package.url).scheme
+        if remote and scheme == "file":
+            raise SourceError(f"{project}: a page of the network points to a file of this machine ({package.filename})")
+        if not remote or scheme in WEB:  # pages have links of other kinds, too
+            yield _described(package)
+
+
+def _described(package: DistributionPackage) -> _File:
     path = _local_path(package.url)
-    yanked = (package.yanked_reason or "") if package.is_yanked else None
-    place = Local(path) if path is not None else Remote(without_user(package.url))
-    return name, place, _sha256(package), package.size, yanked
+    return _File(
+        unquote(urlsplit(package.url).path.rpartition("/")[2]),
+        Local(path) if path is not None else Remote(without_user(package.url)),
+        _sha256(package.digests.get("sha256", "")),
+        package.size,
+        (package.yanked_reason or "") if package.is_yanked else None,
+    )
 
 
-def _sha256(package: DistributionPackage) -> Digest | None:
-    text = package.digests.get("sha256", "").lower()
+def _named_wheel(place: str, path: Path | None) -> Iterator[_File]:
+    """The wheel that find-links names itself; a URL may have its digest behind a '#'."""
+    if path is None:
+        url = urlsplit(without_user(place))
+        name = unquote(url.path.rpartition("/")[2])
+        remote = Remote(url._replace(fragment="").geturl())
+        yield _File(name, remote, _sha256(url.fragment.removeprefix("sha256=")), None, None)
+    elif path.is_file():
+        yield _File(path.name, Local(path), None, path.stat().st_size, None)
+
+
+def _sha256(text: str) -> Digest | None:
     try:
         return Digest(bytes.fromhex(text)) if len(text) == 64 else None
     except ValueError:
@@ -244,4 +271,4 @@ def _local_path(place: str) -> Path | None:
     parts = urlsplit(place)
     if parts.scheme == "file":
         return Path(url2pathname(parts.path))
-    return None if parts.scheme in {"http", "https"} else Path(place).expanduser()
+    return None if parts.scheme in WEB else Path(place).expanduser()

@@ -5,7 +5,8 @@
 * `#MEMBER` takes a file out of a wheel, zip or tar, `!` one out of an archive inside it. `#sha256=` is the digest of
   the file that is taken.
 * Where a name itself has `#`, `!` or `%`, it is written `%23`, `%21` or `%25` (in a URL, as in any URL).
-* No secret: a URL with a password or a signed query is refused, because the text ends up in the lock.
+* No secret: a URL with a password or a signed query is refused, because the text ends up in the lock; and no error
+  quotes it.
 """
 
 import os
@@ -13,8 +14,9 @@ import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Self
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl
 
+from bundler.sources.urls import WEB, checked_url, quotable
 from manifests.digest import Digest
 from manifests.errors import ManifestError
 
@@ -24,8 +26,13 @@ _PLANNED: Final = ("az", "oci", "roboflow", "s3")
 _SCHEME: Final = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<rest>.*)", re.DOTALL)
 _DIGEST: Final = re.compile(r"sha256=(?P<hex>[0-9A-Fa-f]{64})")
 _SIGNED: Final = frozenset(
-    {"access_token", "api_key", "sig", "signature", "token", "x-amz-signature", "x-goog-signature"}
-)
+    {
+        "access_token", "api-key", "api_key", "apikey", "auth", "awsaccesskeyid", "jwt", "key", "password",
+        "private_token", "secret", "sig", "signature", "token", "x-amz-credential", "x-amz-security-token",
+        "x-amz-signature", "x-goog-credential", "x-goog-signature",
+    }
+)  # fmt: skip
+"""Parameters of a query that carry a secret, or belong to one."""
 _ESCAPED: Final = {"%23": "#", "%21": "!", "%25": "%"}
 _ESCAPE: Final = re.compile("|".join(_ESCAPED))
 
@@ -42,18 +49,20 @@ class Reference:
     @classmethod
     def parse(cls, text: str, base: Path) -> Self:
         """The reference that `text` writes, in a manifest that lies in `base`. Errors: `ManifestError`."""
+        if "\0" in text or any(0xD800 <= ord(character) < 0xE000 for character in text):
+            raise ManifestError(f"{quotable(text)} has a character that no name can have")
         location, *fragments = text.split("#")
         digest = _digest(fragments[-1]) if fragments else None
         if digest is not None:
             fragments.pop()
         if len(fragments) > 1 or not location or any(not part for part in fragments):
             raise ManifestError(
-                f"not a source: {text!r}",
+                f"not a source: {quotable(text)}",
                 hint="SOURCE, SOURCE#MEMBER or either with #sha256=HEX at its end; write a '#' in a name as %23",
             )
         members = tuple(unescape(part) for part in fragments[0].split("!")) if fragments else ()
         if not all(members):
-            raise ManifestError(f"{text!r}: a member has no name")
+            raise ManifestError(f"{quotable(text)}: a member has no name")
         scheme, rest = _split_scheme(location, base)
         return cls(scheme, rest, members, digest)
 
@@ -99,18 +108,18 @@ def _digest(fragment: str) -> Digest | None:
 def _split_scheme(location: str, base: Path) -> tuple[str, str]:
     match = _SCHEME.fullmatch(location)
     if match is None:
-        return FILE, _relative(location, base)
+        return FILE, _relative_to_base(location, base)
     scheme, rest = match["scheme"].lower(), match["rest"]
     if scheme in _PLANNED:
         raise ManifestError(f"{scheme}:// is not supported by this version", hint=_known())
     if scheme not in SCHEMES:
         raise ManifestError(f"unknown scheme {scheme}://", hint=_known())
     if scheme == FILE:
-        return FILE, _relative(rest, base)
-    if scheme in {"http", "https"}:
+        return FILE, _relative_to_base(rest, base)
+    if scheme in WEB:
         _refuse_secrets(location)
     if not rest:
-        raise ManifestError(f"{location!r} names nothing")
+        raise ManifestError(f"{quotable(location)} names nothing")
     return scheme, rest
 
 
@@ -118,28 +127,26 @@ def _known() -> str:
     return "known: a path, " + ", ".join(f"{scheme}://" for scheme in SCHEMES if scheme != FILE)
 
 
-def _relative(location: str, base: Path) -> str:
-    if not Path(location).is_absolute():
-        return location
+def _relative_to_base(location: str, base: Path) -> str:
+    return relative(Path(location), base) if Path(location).is_absolute() else location
+
+
+def relative(path: Path, folder: Path) -> str:
+    """`path` as it is found from `folder`, whatever links lead to that folder."""
     try:
-        return Path(os.path.relpath(location, base)).as_posix()
+        return Path(os.path.relpath(path, folder.resolve())).as_posix()
     except ValueError as error:  # another drive of Windows
-        raise ManifestError(f"{location!r} cannot be written relative to the manifest's folder") from error
+        raise ManifestError(f"{str(path)!r} cannot be written relative to {folder}") from error
 
 
 def _refuse_secrets(url: str) -> None:
-    try:
-        parts = urlsplit(url)
-        named = parts.hostname
-    except ValueError as error:
-        raise ManifestError(f"not a URL: {url!r}") from error
-    if not named:
-        raise ManifestError(f"{url!r} names no host")
+    parts = checked_url(url, subject=quotable(url), family=ManifestError)
+    named = parts.hostname
     if "@" in parts.netloc:
         raise ManifestError(
             f"a password in the URL of {named} would end up in the lock", hint="put it into ~/.netrc instead"
         )
-    if any(key.lower() in _SIGNED for key, _ in parse_qsl(parts.query)):
+    if any(key.lower() in _SIGNED for key, _ in parse_qsl(parts.query, keep_blank_values=True)):
         raise ManifestError(
             f"the URL of {named} is signed, and its signature would end up in the lock",
             hint="fetch the file yourself and name it by its path, or use credentials in ~/.netrc",
