@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bundler.assemble import Built, Signers, assemble
+from bundler.forms import refuse_to_replace_anything_else
 from bundler.locking import Locking, is_lock, lock_path, manifest_digest, read_lock
 from bundler.manifest_file import load
 from bundler.resolve import fetch_locked
@@ -29,6 +30,7 @@ class Building:
         """
         locked = self._lock()
         target = out or Path(f"{locked.line}-{locked.sequence}.bundle")
+        refuse_to_replace_anything_else(target)
         with Store.open(self.settings.store) as store:
             self._fetch(locked, store)
             try:

@@ -58,7 +58,7 @@ def tar(out: Path, *, front_length: int) -> Iterator[Form]:
     """A tar at `out`, with room for the front left free."""
     if out.is_dir():
         raise StorageError(f"{out} is a folder", hint="name a file, or use --form folder")
-    _refuse_to_replace_anything_else(out)
+    refuse_to_replace_anything_else(out)
     with translated(out):
         sweep(out.parent, out.name)
         with publishing(out, mode=0o644) as stream:
@@ -98,7 +98,7 @@ def folder(out: Path) -> Iterator[Form]:
     """A folder beside `out`, which takes its place at the end."""
     if not out.name:
         raise StorageError(f"{out} cannot be replaced as a whole", hint="name a folder for the bundle")
-    _refuse_to_replace_anything_else(out)
+    refuse_to_replace_anything_else(out)
     fresh, old = (out.with_name(f".{out.name}.{state}") for state in ("partial", "replaced"))
     with translated(out):
         if old.exists() and not out.exists():  # killed between the two renames below
@@ -143,7 +143,7 @@ class _Folder:
             sync_folder(folder)
 
 
-def _refuse_to_replace_anything_else(out: Path) -> None:
+def refuse_to_replace_anything_else(out: Path) -> None:
     """A bundle may be replaced by a newer one; a key, a manifest or somebody's folder may not."""
     if not out.exists():
         return

@@ -12,7 +12,7 @@ from manifests import canonical, content
 from manifests.bundle import VerifiedBundle
 from manifests.content import Content, Model, Package
 from manifests.digest import Digest
-from manifests.errors import CorruptStoreError, FormatError
+from manifests.errors import CorruptStoreError, FormatError, UnsupportedFormatError
 from manifests.manifest import Struct
 
 FORMAT: Final = 1
@@ -80,9 +80,15 @@ def encode(line: Line) -> bytes:
 def decode(text: bytes, *, subject: str) -> Line:
     """The line in `text`; `CorruptStoreError`, because it lies on the site's own disk."""
     try:
-        line = canonical.decode_as(text, Line, limit=MAXIMUM_SIZE, subject=subject)
-        if line.format != FORMAT or content.decode(content.encode(line.content)) != line.content:
+        value = canonical.decode(text, limit=MAXIMUM_SIZE, subject=subject)
+        version = value.get("format") if isinstance(value, dict) else None
+        if isinstance(version, int) and version > FORMAT:
+            raise UnsupportedFormatError(f"{subject}: format {version}; this program knows {FORMAT}")
+        line = canonical.convert(value, Line, subject=subject)
+        if content.decode(content.encode(line.content)) != line.content:
             raise FormatError(f"{subject}: not a line of format {FORMAT}")
+    except UnsupportedFormatError:
+        raise
     except FormatError as error:
         raise CorruptStoreError(error.message, hint="install the bundle again") from error
     return line

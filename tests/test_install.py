@@ -28,6 +28,7 @@ from manifests.errors import (
     StorageError,
     UnknownKeyError,
     UnknownModelError,
+    UnsupportedFormatError,
 )
 from manifests.lock import Lock, LockedModel
 from manifests.naming import slug
@@ -511,3 +512,13 @@ def test_the_umask_decides_nothing(workshop: Workshop, umask: int) -> None:
     assert {mode for path, mode in found.items() if path.is_dir()} == {0o755}
     files = {mode for path, mode in found.items() if path.is_file() and not path.is_relative_to(root.state)}
     assert files <= {0o644, 0o444}
+
+
+def test_a_generation_of_a_newer_program_is_left_alone(workshop: Workshop, site: Root) -> None:
+    bundle = workshop.build(workshop.lock(MODELS)).path
+    put(bundle, site)
+    path = site.generation(1) / "lines" / "line.json"
+    path.write_bytes(path.read_bytes().replace(b'"format":1', b'"format":2'))
+    for act in (lambda: open_catalogue(site.path), lambda: put(bundle, site)):
+        with pytest.raises(UnsupportedFormatError, match="format 2"):
+            act()
