@@ -12,7 +12,7 @@ from bundler.settings import Settings
 from manifests import canonical, lock
 from manifests.digest import Digest
 from manifests.errors import FormatError, LockOutdatedError, ManifestError
-from manifests.lock import Lock, LockedFile, LockedModel, LockedPackage, same_content
+from manifests.lock import Lock, LockedFile, LockedModel, LockedPackage, same_content, without_validators
 from manifests.manifest import Manifest
 from manifests.progress import Reporter
 from manifests.publish import publish, translated
@@ -115,6 +115,7 @@ class Locking:
 def _compare(previous: Lock, found: Lock, locking: Locking) -> None:
     if same_content(previous, found) and previous.manifest == found.manifest:
         return
+    previous, found = without_validators(previous), without_validators(found)
     before, after = _described(previous), _described(found)
     names = dict.fromkeys((*before, *after))
     different = {name: (before.get(name, "absent"), after.get(name, "absent")) for name in names}

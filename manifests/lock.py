@@ -18,6 +18,8 @@ from manifests.naming import check_ids, checked_id, checked_line, checked_packag
 from manifests.paths import check_tree, checked_path
 
 FORMAT: Final = 1
+VALIDATORS: Final = ("etag", "last-modified")
+"""Keys of a pin that a web server changes without changing the file."""
 MAXIMUM_SIZE: Final = 256 << 20
 """Bytes of a lock; a file takes some 300, so this is room for most of a million."""
 
@@ -123,9 +125,19 @@ def mapped(lock: Lock, change: Callable[[LockedFile], LockedFile]) -> Lock:
     return replaced(lock, models=tuple(models))
 
 
+def without_validators(lock: Lock) -> Lock:
+    """`lock` without ETags and dates: they say whether to ask again, and nothing beside a digest that agrees."""
+
+    def change(file: LockedFile) -> LockedFile:
+        pin = {name: value for name, value in file.pin.items() if name not in VALIDATORS}
+        return msgspec.structs.replace(file, pin=pin)
+
+    return mapped(lock, change)
+
+
 def _carried(lock: Lock) -> Lock:
     """What is compared. A model carries what its files claim as its own; which of them claimed it is not carried."""
-    models = tuple(sorted(lock.models, key=lambda model: model.id))
+    models = tuple(sorted(without_validators(lock).models, key=lambda model: model.id))
     plain = msgspec.structs.replace(lock, sequence=0, manifest="", models=models)
     return mapped(plain, lambda file: msgspec.structs.replace(file, licenses=(), gated=False))
 

@@ -20,6 +20,10 @@ from manifests.locks import try_lock
 
 READ_ONLY: Final = 0o444
 PRIVATE: Final = 0o600
+LINK_REFUSED: Final = frozenset(
+    {errno.EXDEV, errno.EPERM, errno.EACCES, errno.EMLINK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
+)
+"""What a file system says that makes no hard link, or not this one."""
 _SUFFIX: Final = ".partial"
 _FOLDER_MODE: Final = 0o755
 _SHARD_DEPTH: Final = 3
@@ -35,20 +39,40 @@ def publish(path: Path, content: bytes, *, mode: int = READ_ONLY) -> None:
 
 def publish_new(path: Path, content: bytes, *, mode: int = READ_ONLY) -> bool:
     """As `publish`, but never in the place of another: False, and nothing changed, if `path` is there already."""
-    fresh = path.with_name(f".{path.name}.{secrets.token_hex(4)}.new")
-    try:
-        with publishing(fresh, mode=mode) as stream:
-            stream.write(content)
-        with translated(path):
-            os.link(fresh, path)
-    except StorageError:
-        if path.exists():
+    if not path.name:
+        raise StorageError(f"{str(path)!r} is not the name of a file")
+    with translated(path):
+        make_folder(path.parent)
+        sweep(path.parent, path.name)
+        temporary = _temporary(path)
+        try:
+            with _create(temporary) as stream:
+                stream.write(content)
+                stream.flush()
+                os.fsync(stream.fileno())
+                _set_mode(stream, mode)
+            _give_name(temporary, path)
+        except FileExistsError:
             return False
-        raise
-    finally:
-        fresh.unlink(missing_ok=True)
+        finally:
+            temporary.unlink(missing_ok=True)
     sync_folder(path.parent)
     return True
+
+
+def _give_name(temporary: Path, path: Path) -> None:
+    """Link, which fails if the name is taken; where there are no links, claim the name first and replace it then."""
+    try:
+        os.link(temporary, path)
+    except OSError as error:
+        if error.errno not in LINK_REFUSED:
+            raise
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, PRIVATE))
+        temporary.replace(path)
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}{_SUFFIX}")
 
 
 @contextmanager
@@ -62,7 +86,7 @@ def publishing(path: Path, *, mode: int = READ_ONLY, durable: bool = True) -> It
         raise StorageError(f"{str(path)!r} is not the name of a file")
     with translated(path):
         make_folder(path.parent, durable=durable)
-        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{_SUFFIX}")
+        temporary = _temporary(path)
         try:
             with _create(temporary) as stream:
                 yield stream

@@ -24,7 +24,7 @@ from runtime.layouts import directory, huggingface, inference
 from runtime.layouts.base import Entry, Generated, Layout, Linked, Pointer
 from runtime.lines import Line
 from runtime.links import Placer
-from runtime.root import Root
+from runtime.root import Root, digest_of
 
 FORMAT: Final = 1
 SMALL: Final = 128 << 10
@@ -59,29 +59,44 @@ def salvage(root: Root) -> dict[str, Line]:
     return {}
 
 
-def find(root: Root, wanted: Mapping[str, Line]) -> int | None:
-    """A whole generation made of exactly these lines: the active one if it is, else the newest."""
+def find(root: Root, wanted: Mapping[str, Line], *, recheck: bool = False) -> int | None:
+    """A whole generation made of exactly these lines: the active one if it is, else the newest.
+
+    With `recheck`, small files are compared too: without it, what a client rewrote in place is tolerated.
+    """
     numbers = root.numbers()[::-1]
     with suppress(CorruptStoreError):
         numbers.sort(key=lambda number: number != root.current())
     for number in numbers:
         with suppress(CorruptStoreError):
-            if read(root, number) == dict(wanted) and _is_whole(root.generation(number), wanted):
+            if read(root, number) == dict(wanted) and _is_whole(root, number, wanted, recheck=recheck):
                 return number
     return None
 
 
-def _is_whole(generation: Path, wanted: Mapping[str, Line]) -> bool:
-    """Whether every name is there, and every large file has its length. What a client rewrote in place is tolerated."""
-    for entry in entries(wanted):
-        linked = entry.instead if isinstance(entry, Pointer) else entry
-        try:
-            length = (generation / entry.path).stat().st_size
-        except OSError:
-            return False
-        if isinstance(linked, Linked) and linked.size > SMALL and length != linked.size:
-            return False
-    return True
+def _is_whole(root: Root, number: int, wanted: Mapping[str, Line], *, recheck: bool) -> bool:
+    """Whether every name is there, and every large file is its blob, or has the blob's digest."""
+    folder = root.generation(number)
+    try:
+        return all(_is_right(root, folder / entry.path, entry, recheck=recheck) for entry in entries(wanted))
+    except OSError:
+        return False
+
+
+def _is_right(root: Root, path: Path, entry: Entry, *, recheck: bool) -> bool:
+    """Whether `path` is what `entry` asks for. `OSError` if it is not there."""
+    status = path.stat()
+    if isinstance(entry, Generated):
+        return not recheck or path.read_bytes() == entry.content
+    linked = entry.instead if isinstance(entry, Pointer) else entry
+    if linked.size <= SMALL and not recheck:
+        return True
+    if status.st_size != linked.size:
+        return False
+    with suppress(OSError):
+        if os.path.samestat(status, root.blob(linked.digest).stat()):
+            return True
+    return digest_of(path) == linked.digest
 
 
 def check_union(wanted: Mapping[str, Line]) -> None:

@@ -4,9 +4,10 @@
 * Killed anywhere, the old generation or the new one is active; the next run goes on from the blobs that are here.
 """
 
-import hashlib
+import os
 import shutil
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Final
 from manifests import recipe
 from manifests.bundle import SealedBundle, VerifiedBundle
 from manifests.digest import Digest
-from manifests.errors import CorruptStoreError, DiskFullError, RollbackError
+from manifests.errors import CorruptStoreError, DiskFullError, RollbackError, listing
 from manifests.progress import Reporter
 from manifests.publish import READ_ONLY, make_folder, publish, publishing, sweep, translated
 from manifests.recipe import Recipe, RecipeChunk
@@ -23,11 +24,10 @@ from manifests.tables import Blob
 from runtime import generations, ledger, lines, trust
 from runtime.lines import Line
 from runtime.links import Placer
-from runtime.root import Root
+from runtime.root import Root, digest_of
 
 _MARGIN: Final = 16 << 20
 """Bytes that are left free for names and small files."""
-_PIECE: Final = 4 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ class _Install:
         staged, reused = self._stage()
         self._check_other_lines(wanted, name)
         placer = Placer()
-        whole = None if staged else generations.find(self.root, wanted)
+        whole = generations.find(self.root, wanted, recheck=self.recheck)
         target = whole or generations.build(self.root, wanted, placer)
         if target != number:
             self.root.activate(target)
@@ -113,13 +113,15 @@ class _Install:
         )
 
     def _present(self) -> tuple[int | None, dict[str, Line]]:
-        """The active generation and its lines; where `current` leads nowhere, the newest lines that can be read."""
+        """The active generation and its lines; where `current` is lost, the newest lines that can be read."""
         try:
-            number = self.root.current()
-            return number, {} if number is None else generations.read(self.root, number)
+            if (number := self.root.current()) is not None:
+                return number, generations.read(self.root, number)
         except CorruptStoreError as error:
-            self.reporter.note(f"{error}; going on from the newest generation that can be read")
-            return None, generations.salvage(self.root)
+            self.reporter.note(str(error))
+        if salvaged := generations.salvage(self.root):
+            self.reporter.note(f"no generation is active; going on from the newest one: {listing(sorted(salvaged))}")
+        return None, salvaged
 
     def _stage(self) -> tuple[int, int]:
         """Bring every blob into the root. Returns bytes staged, and bytes that were here already."""
@@ -128,7 +130,7 @@ class _Install:
         needed = sum(blob.size for blob in missing)
         with translated(self.root.path):
             free = shutil.disk_usage(self.root.path).free
-        if needed + _MARGIN > free:
+        if missing and needed + _MARGIN > free:
             raise DiskFullError(
                 f"{needed:,} bytes are to be staged, and {free:,} are free in {self.root.path}",
                 hint="free some space, or name another --root; what is active stays as it is",
@@ -147,7 +149,11 @@ class _Install:
             for raw in self.bundle.read(blob):
                 stream.write(raw)
                 self.reporter.advanced("install", len(raw))
+        self._record(blob)
+
+    def _record(self, blob: Blob) -> None:
         publish(self.root.recipe(blob.digest), self._recipe(blob))
+        _note_time(self.root, blob.digest)
 
     def _recipe(self, blob: Blob) -> bytes:
         index = self.bundle.index
@@ -160,7 +166,7 @@ class _Install:
             return True
         if not _is_sound(self.root, blob.digest, blob.size):
             return False
-        publish(self.root.recipe(blob.digest), self._recipe(blob))
+        self._record(blob)
         return True
 
     def _check_other_lines(self, wanted: Mapping[str, Line], name: str) -> None:
@@ -176,16 +182,24 @@ class _Install:
                         f"{file.path} of the bundle line {other!r} was changed or lost in {self.root.path}",
                         hint=f"install the bundle {other}-{line.content.sequence} again, then this one",
                     )
+                _note_time(self.root, file.digest)
 
 
 def _is_as_recorded(root: Root, digest: Digest, size: int, *, recipe: bytes | None = None) -> bool:
-    """Whether a blob has its length, has its (or this) recipe, and was not written to after that was made."""
+    """Whether a blob has its length and its (or this) recipe, and was not written to since that was noted."""
     try:
         blob, recorded = root.blob(digest).lstat(), root.recipe(digest).lstat()
         agrees = recipe is None or root.recipe(digest).read_bytes() == recipe
     except OSError:
         return False
-    return agrees and blob.st_size == size and blob.st_mtime_ns <= recorded.st_mtime_ns
+    return agrees and blob.st_size == size and blob.st_mtime_ns == recorded.st_mtime_ns
+
+
+def _note_time(root: Root, digest: Digest) -> None:
+    """Give a recipe the time of its blob: who writes to the blob, or copies both without their times, parts the two."""
+    with suppress(FileNotFoundError), translated(root.recipe(digest)):
+        status = root.blob(digest).stat()
+        os.utime(root.recipe(digest), ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
 def _is_sound(root: Root, digest: Digest, size: int) -> bool:
@@ -194,7 +208,7 @@ def _is_sound(root: Root, digest: Digest, size: int) -> bool:
     with translated(path):
         if not path.is_file():
             return False
-        if path.stat().st_size == size and _digest(path) == digest:
+        if path.stat().st_size == size and digest_of(path) == digest:
             return True
         make_folder(root.quarantine)
         path.replace(root.quarantine / path.name)
@@ -221,14 +235,6 @@ def _check_sequence(root: Root, line: Line, active: Line | None, *, allow_older:
             hint="`--allow-older` installs it all the same, and the ledger says so",
         )
     return sequence < floor
-
-
-def _digest(path: Path) -> Digest:
-    hash_ = hashlib.sha256()
-    with path.open("rb") as stream:
-        while piece := stream.read(_PIECE):
-            hash_.update(piece)
-    return Digest(hash_.digest())
 
 
 def _sweep(root: Root) -> None:

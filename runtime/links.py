@@ -3,7 +3,6 @@
 * Whatever way is taken, the name has the blob's bytes; the way is counted, so that a disk plan can be honest.
 """
 
-import errno
 import os
 import shutil
 import sys
@@ -12,11 +11,10 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
-from manifests.publish import translated
+from manifests.publish import LINK_REFUSED, translated
 
 _MODE: Final = 0o644
 _FICLONE: Final = 0x40049409
-_REFUSED: Final = {errno.EXDEV, errno.EPERM, errno.EACCES, errno.EMLINK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 
 
 class Way(StrEnum):
@@ -40,7 +38,7 @@ class Placer:
                 os.link(source, target)
                 self.ways[Way.HARD_LINK] += 1
             except OSError as error:
-                if error.errno not in _REFUSED:
+                if error.errno not in LINK_REFUSED:
                     raise
                 self._duplicate(source, target)
 

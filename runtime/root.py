@@ -5,6 +5,7 @@
 * `current` is the one pointer of truth: a symbolic link, or where there are none a file with the same text.
 """
 
+import hashlib
 import os
 import re
 from pathlib import Path
@@ -14,10 +15,11 @@ from manifests import canonical
 from manifests.digest import Digest
 from manifests.errors import CorruptStoreError, NotARootError, UnsupportedFormatError
 from manifests.locks import FileLock
-from manifests.publish import make_folder, publish, sync_folder, translated
+from manifests.publish import make_folder, publish, sweep, sync_folder, translated
 from runtime.settings import MARKER
 
 FORMAT: Final = 1
+_PIECE: Final = 4 << 20
 _NUMBER: Final = re.compile(r"[1-9][0-9]{0,8}")
 _CURRENT: Final = re.compile(r"generations/([1-9][0-9]{0,8})")
 
@@ -53,9 +55,10 @@ class Root:
     @classmethod
     def create(cls, path: Path) -> "Root":
         """The root at `path`, made if there is none."""
+        sweep(path)
         with translated(path):
             is_new = not (path / MARKER).exists()
-            if is_new and path.is_dir() and any(path.iterdir()):
+            if is_new and path.is_dir() and {entry.name for entry in path.iterdir()} - {"lost+found"}:
                 raise NotARootError(
                     f"{path} has other things in it, and is not a root",
                     hint="name an empty or a new folder with --root",
@@ -94,11 +97,7 @@ class Root:
         """The active generation; None before the first install. Errors: `CorruptStoreError`."""
         if not os.path.lexists(self._current):
             return None
-        if self._current.is_dir() and not self._current.is_symlink():
-            raise CorruptStoreError(
-                f"{self._current} is a folder: a copy of this root followed its links",
-                hint="copy with `cp -a` or `rsync -aH`; or remove that folder, and install the bundle again",
-            )
+        self._refuse_a_folder()
         with translated(self._current):
             is_link = self._current.is_symlink()
             text = str(self._current.readlink()) if is_link else self._current.read_text("utf-8", "replace")
@@ -111,6 +110,7 @@ class Root:
 
     def activate(self, number: int) -> None:
         """Make a generation the active one, by one rename."""
+        self._refuse_a_folder()
         target = f"generations/{number}"
         fresh = self.path / ".current.partial"
         with translated(self._current):
@@ -122,3 +122,19 @@ class Root:
                 return
             fresh.replace(self._current)
         sync_folder(self.path)
+
+    def _refuse_a_folder(self) -> None:
+        if self._current.is_dir() and not self._current.is_symlink():
+            raise CorruptStoreError(
+                f"{self._current} is a folder: a copy of this root followed its links",
+                hint="copy with `cp -a` or `rsync -aH`; or remove that folder, and install the bundle again",
+            )
+
+
+def digest_of(path: Path) -> Digest:
+    """The SHA-256 of a file, read in pieces."""
+    hash_ = hashlib.sha256()
+    with path.open("rb") as stream:
+        while piece := stream.read(_PIECE):
+            hash_.update(piece)
+    return Digest(hash_.digest())

@@ -522,3 +522,101 @@ def test_a_generation_of_a_newer_program_is_left_alone(workshop: Workshop, site:
     for act in (lambda: open_catalogue(site.path), lambda: put(bundle, site)):
         with pytest.raises(UnsupportedFormatError, match="format 2"):
             act()
+
+
+def write_into(path: Path) -> None:
+    """Change a large file in place, as a program with a bug would."""
+    with path.open("r+b") as stream:
+        stream.seek(500_000)
+        stream.write(b"not what was signed")
+
+
+def test_a_repair_killed_before_its_generation_is_built_is_finished_by_the_next_install(
+    workshop: Workshop, site: Root, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = workshop.build(workshop.lock(MODELS)).path
+    put(bundle, site)
+    write_into(site.path / "current/plain/two/copy.bin")
+
+    def full(*_: object) -> int:
+        raise DiskFullError("no space left")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(install.generations, "build", full)
+        with pytest.raises(DiskFullError):
+            put(bundle, site)
+    assert put(bundle, site).changed
+    assert (site.path / "current/plain/two/copy.bin").read_bytes() == WEIGHTS
+    assert not put(bundle, site).changed
+
+
+def test_going_back_to_an_older_bundle_never_activates_a_damaged_generation(workshop: Workshop, site: Root) -> None:
+    one = workshop.build(workshop.lock(MODELS), name="1").path
+    two = workshop.build(workshop.lock(CHANGED, sequence=2), name="2").path
+    put(one, site)
+    put(two, site)
+    write_into(site.path / "current/plain/two/copy.bin")
+    put(two, site)
+    put(one, site, allow_older=True)
+    assert (site.path / "current/plain/two/copy.bin").read_bytes() == WEIGHTS
+
+
+def test_where_links_are_refused_a_damaged_copy_is_replaced_and_a_whole_one_is_not(
+    workshop: Workshop, site: Root, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    bundle = workshop.build(workshop.lock(MODELS)).path
+    put(bundle, site)
+    assert not put(bundle, site).changed
+    write_into(site.path / "current/plain/two/copy.bin")
+    assert put(bundle, site).changed
+    assert (site.path / "current/plain/two/copy.bin").read_bytes() == WEIGHTS
+
+
+def test_without_its_pointer_a_root_loses_no_line(workshop: Workshop, site: Root) -> None:
+    bundle = workshop.build(workshop.lock(MODELS)).path
+    put(bundle, site)
+    put(workshop.build(workshop.lock({"three": {"x": b"3"}}, line="other"), name="o").path, site)
+    (site.path / "current").unlink()
+    put(bundle, site)
+    assert {model.id for model in open_catalogue(site.path).models} == {"acme/one", "two", "three"}
+
+
+def test_a_copy_without_times_is_hashed_once_and_damage_in_it_found(
+    workshop: Workshop, site: Root, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = workshop.build(workshop.lock(MODELS)).path
+    put(bundle, site)
+    write_into(site.blob(Digest.of(WEIGHTS)))
+    copy = Root(workshop.folder / "copy")
+    subprocess.run(["cp", "-r", "--preserve=links", "-P", site.path, copy.path], check=True)
+    assert put(bundle, copy).staged == len(WEIGHTS)
+    os.utime(copy.blob(Digest.of(WEIGHTS)), (2**33, 2**33))  # a clock that was wrong
+    assert not put(bundle, copy).changed
+    with monkeypatch.context() as patch:
+        patch.setattr(install, "digest_of", lambda path: pytest.fail(f"{path} is hashed again"))
+        assert not put(bundle, copy).changed
+
+
+def test_recheck_compares_small_files_too(workshop: Workshop, site: Root) -> None:
+    bundle = workshop.build(workshop.lock(MODELS)).path
+    put(bundle, site)
+    small = site.path / "current/plain/acme/one/config/a.json"
+    small.write_bytes(b"[]\n")
+    assert not put(bundle, site).changed
+    done = install.install(bundle, site, allow_older=False, recheck=True, now=NOW, reporter=Silent())
+    assert done.changed
+    assert (site.path / "current/plain/acme/one/config/a.json").read_bytes() == b"{}\n"
+
+
+def test_an_install_of_what_is_here_needs_no_space(
+    workshop: Workshop, site: Root, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = workshop.build(workshop.lock(MODELS)).path
+    put(bundle, site)
+    usage = shutil.disk_usage(site.path)
+    monkeypatch.setattr(install.shutil, "disk_usage", lambda _: usage._replace(free=0))
+    assert not put(bundle, site).changed

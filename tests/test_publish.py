@@ -11,7 +11,7 @@ import pytest
 
 from manifests.errors import BusyError, DiskFullError, StorageError
 from manifests.locks import FileLock
-from manifests.publish import Batch, publish, publishing, sweep, translated
+from manifests.publish import Batch, publish, publish_new, publishing, sweep, translated
 
 
 def test_a_published_file_is_read_only_and_alone(tmp_path: Path) -> None:
@@ -88,3 +88,25 @@ def test_a_private_file_is_never_readable_by_others(tmp_path: Path) -> None:
             assert modes == {0o600}
     finally:
         os.umask(old)
+
+
+@pytest.mark.parametrize("links", [True, False], ids=["links", "no links"])
+def test_a_new_file_never_takes_the_place_of_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, links: bool
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    if not links:
+        monkeypatch.setattr(os, "link", refuse)
+    assert publish_new(tmp_path / "key", b"first", mode=0o600)
+    assert not publish_new(tmp_path / "key", b"second")
+    assert (tmp_path / "key").read_bytes() == b"first"
+    assert stat.S_IMODE((tmp_path / "key").stat().st_mode) == 0o600
+    assert [path.name for path in tmp_path.iterdir()] == ["key"]
+
+
+def test_what_a_killed_writer_of_a_new_file_left_is_swept_by_the_next(tmp_path: Path) -> None:
+    (tmp_path / ".key.deadbeef.partial").write_bytes(b"half a secret")
+    assert publish_new(tmp_path / "key", b"whole")
+    assert [path.name for path in tmp_path.iterdir()] == ["key"]

@@ -28,7 +28,7 @@ from manifests.errors import (
     SourceNotFoundError,
     SourceUnreachableError,
 )
-from manifests.lock import Lock, LockedFile
+from manifests.lock import Lock, LockedFile, LockedModel, LockedPackage, same_content
 from manifests.manifest import parse
 from manifests.progress import Silent
 from manifests.store import Store
@@ -626,3 +626,14 @@ def test_all_sources_of_one_file_that_lack_it_are_one_answer(builder: Builder) -
     with misbehaving(b"wrong") as one, misbehaving(b"false") as two, pytest.raises(DigestMismatchError) as mismatch:
         builder.lock(model(files={"a.bin": {"from": [one.url, two.url], "sha256": ABC.hex}}))
     assert str(mismatch.value).count("m a.bin") == 1 + 1
+
+
+def test_an_etag_beside_a_digest_that_agrees_is_no_change(tmp_path: Path) -> None:
+    def locked(pin: dict[str, str]) -> Lock:
+        file = LockedFile(path="w.bin", sha256="ab" * 32, size=1, source="https://host/w.bin", pin=pin)
+        model = LockedModel(id="a/b", task="raw", packages=(LockedPackage(id="files", files=(file,)),))
+        return Lock(format=1, line="line", sequence=1, models=(model,))
+
+    assert same_content(locked({"etag": '"1"'}), locked({"last-modified": "yesterday"}))
+    assert same_content(locked({}), locked({"etag": '"1"'}))
+    assert not same_content(locked({"commit": "1"}), locked({"commit": "2"}))
