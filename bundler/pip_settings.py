@@ -15,10 +15,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Self
 
+from pypi_simple import PYPI_SIMPLE_ENDPOINT
+
 from bundler.sources.urls import WEB, checked_url
 from manifests.errors import SourceError
 
-DEFAULT_INDEX: Final = "https://pypi.org/simple"
+DEFAULT_INDEX: Final = PYPI_SIMPLE_ENDPOINT.rstrip("/")
 _SECTIONS: Final = ("global", "download")
 _SYSTEM: Final = Path("/etc")
 _TRUE: Final = frozenset({"y", "yes", "t", "true", "on", "1"})
