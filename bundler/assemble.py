@@ -8,6 +8,7 @@
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from bundler import forms
@@ -26,7 +27,7 @@ from manifests.recipe import RecipeChunk
 from manifests.statement import Statement
 from manifests.store import Store
 from manifests.tables import MAXIMUM_PACK, Blob, Chunk, Pack
-from manifests.wrapper import MAXIMUM_PACKS, Part, Wrapper
+from manifests.wrapper import FRONT_MEMBERS, MAXIMUM_PACKS, Part, Wrapper, length_in_tar
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +99,9 @@ def assemble(lock: Lock, store: Store, signers: Signers, out: Path, *, folder: b
             form.finish(front)
     finally:
         reporter.finished(name)
-    store.record_index(Digest.of(content.encode(planned.content)), front.index)
-    return _built(out, planned, front, signers)
+    built = _built(out, planned, front, signers)
+    store.record_index(built.content, front.index)
+    return built
 
 
 def plan(carried: Content, store: Store) -> Plan:
@@ -179,7 +181,7 @@ def _front(planned: Plan, index_bytes: bytes, signers: Signers) -> Front:
     slot = attachments.encode(_model_signatures(carried, signers.models), attachments.slot_size(carried))
     packs = tuple(Part(pack.digest, pack.length) for pack in decoded.packs)
     parts = (Part.of(envelope_slot), Part.of(slot), Part.of(index_bytes))
-    return Front(Wrapper(f"{carried.line}-{carried.sequence}", *parts, packs), envelope_slot, slot, index_bytes)
+    return Front(Wrapper(_reference(carried), *parts, packs), envelope_slot, slot, index_bytes)
 
 
 def _model_signatures(carried: Content, signer: Signer | None) -> Iterator[ModelSignature]:
@@ -209,8 +211,18 @@ def _write_pack(form: Form, chunks: Sequence[RecipeChunk], store: Store, name: s
 
 def _front_length(planned: Plan) -> int:
     """Bytes of the front in a tar: known from the numbers of rows alone, so any digests do."""
-    digests = [Digest(number.to_bytes(32, "big")) for number in range(len(planned.packs))]
-    return _front(planned, planned.index(digests), Signers.of()).length_in_tar()
+    nothing = Digest(bytes(32))
+    index_bytes = planned.index([nothing] * len(planned.packs))
+    envelope_part, attachments_part, index_part = (
+        Part(nothing, size) for size in (envelope.SLOT, attachments.slot_size(planned.content), len(index_bytes))
+    )
+    packs = tuple(Part(nothing, length) for length in planned.lengths)
+    wrapper = Wrapper(_reference(planned.content), envelope_part, attachments_part, index_part, packs)
+    return length_in_tar(islice(wrapper.members(), FRONT_MEMBERS))
+
+
+def _reference(carried: Content) -> str:
+    return f"{carried.line}-{carried.sequence}"
 
 
 def _built(out: Path, planned: Plan, front: Front, signers: Signers) -> Built:

@@ -35,10 +35,6 @@ class Front:
         yield self.wrapper.attachments.name, self.attachments
         yield self.wrapper.index.name, self.index
 
-    def length_in_tar(self) -> int:
-        """Bytes of these members in a tar, headers and padding counted."""
-        return sum(BLOCK + len(member) + wrapper.padding(len(member)) for _, member in self.members())
-
 
 class Form(Protocol):
     """Where packs go, and then the front."""

@@ -96,22 +96,21 @@ class SealedBundle:
             raise DamagedError(f"{self.path}: the manifest is missing", hint=_CARRY_AGAIN)
         found = wrapper.parse_manifest(self._part(manifest, MAXIMUM_WRAPPER, "manifest"), reference)
         expected = list(found.members())
-        self._compare_members(list(members.items()), expected, ordered=medium.ordered)
+        self._compare_members(members, expected, ordered=medium.ordered)
         for name, content in found.written():
             if medium.read(name, 0, len(content)) != content:
                 raise DamagedError(f"{self.path}: {name} is damaged", hint=_CARRY_AGAIN)
         return found
 
-    def _compare_members(self, found: list[tuple[str, int]], expected: list[tuple[str, int]], *, ordered: bool) -> None:
-        sizes = dict(found)
+    def _compare_members(self, found: dict[str, int], expected: list[tuple[str, int]], *, ordered: bool) -> None:
         for name, size in expected:
-            if sizes.get(name) != size:
+            if found.get(name) != size:
                 raise DamagedError(
                     f"{self.path}: {name} is missing or has another length", hint=_CARRY_AGAIN, facts={"expected": size}
                 )
-        if stray := sizes.keys() - dict(expected).keys():
+        if stray := found.keys() - dict(expected).keys():
             raise FormatError(f"{self.path}: {min(stray)} does not belong to the bundle")
-        if ordered and found != expected:
+        if ordered and list(found.items()) != expected:
             raise FormatError(f"{self.path}: its members are not in the order that the format asks for")
 
     def _part(self, part: Part, limit: int, what: str) -> bytes:

@@ -9,7 +9,7 @@ from typing import Final, NoReturn, TypeAlias, TypeVar
 
 import msgspec
 
-from manifests.errors import FormatError
+from manifests.errors import FormatError, UnsupportedFormatError
 
 Json: TypeAlias = "bool | int | str | list[Json] | dict[str, Json] | None"
 T = TypeVar("T")
@@ -59,6 +59,13 @@ def decode_any_spelling(content: bytes, *, limit: int, subject: str) -> Json:
 def decode_as(content: bytes, kind: type[T], *, limit: int, subject: str) -> T:
     """Canonical `content` as a msgspec struct; unknown, missing or mistyped fields are a `FormatError`."""
     return convert(decode(content, limit=limit, subject=subject), kind, subject=subject)
+
+
+def refuse_newer(value: Json, known: int, *, subject: str) -> None:
+    """`UnsupportedFormatError` for a document whose `format` is above `known`, before anything else of it is read."""
+    version = value.get("format") if isinstance(value, dict) else None
+    if isinstance(version, int) and version > known:
+        raise UnsupportedFormatError(f"{subject}: format {version}; this program reads up to {known}")
 
 
 def convert(value: object, kind: type[T], *, subject: str) -> T:

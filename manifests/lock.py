@@ -93,9 +93,7 @@ def decode(content: bytes, *, subject: str) -> Lock:
     """A lock out of `content`. Errors: `ManifestError` names the key; a newer format is `UnsupportedFormatError`."""
     try:
         value = canonical.decode_any_spelling(content, limit=MAXIMUM_SIZE, subject=subject)
-        version = value.get("format") if isinstance(value, dict) else None
-        if isinstance(version, int) and version > FORMAT:
-            raise UnsupportedFormatError(f"{subject}: lock format {version}; this program reads up to {FORMAT}")
+        canonical.refuse_newer(value, FORMAT, subject=f"{subject}: lock")
         lock = canonical.convert(value, Lock, subject=subject)
         _check(lock, subject=subject)
     except UnsupportedFormatError:

@@ -13,7 +13,7 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, BinaryIO, Final
+from typing import BinaryIO, Final
 
 from manifests.errors import DiskFullError, StorageError
 from manifests.locks import try_lock
@@ -48,9 +48,7 @@ def publish_new(path: Path, content: bytes, *, mode: int = READ_ONLY) -> bool:
         try:
             with _create(temporary) as stream:
                 stream.write(content)
-                stream.flush()
-                os.fsync(stream.fileno())
-                _set_mode(stream, mode)
+                _complete(stream, mode, durable=True)
             _give_name(temporary, path)
         except FileExistsError:
             return False
@@ -90,10 +88,7 @@ def publishing(path: Path, *, mode: int = READ_ONLY, durable: bool = True) -> It
         try:
             with _create(temporary) as stream:
                 yield stream
-                stream.flush()
-                if durable:
-                    os.fsync(stream.fileno())
-                _set_mode(stream, mode)
+                _complete(stream, mode, durable=durable)
                 if not _IS_WINDOWS:  # still locked, so that nobody can sweep it before it has its name
                     temporary.replace(path)
             if _IS_WINDOWS:  # where an open file cannot be renamed
@@ -202,6 +197,9 @@ def translated(path: Path) -> Iterator[None]:
         raise StorageError(f"{where}: {error.strerror or error}") from error
 
 
-def _set_mode(stream: IO[bytes], mode: int) -> None:
+def _complete(stream: BinaryIO, mode: int, *, durable: bool) -> None:
+    stream.flush()
+    if durable:
+        os.fsync(stream.fileno())
     if not _IS_WINDOWS:
         os.fchmod(stream.fileno(), mode)

@@ -97,7 +97,7 @@ class Store:
             return None
         except OSError as error:
             raise StorageError(f"{path}: {error.strerror}") from error
-        whole = found.algorithm is self.algorithm and all(self._has(chunk) for chunk in found.chunks)
+        whole = found.algorithm is self.algorithm and all(self.has_chunk(chunk) for chunk in found.chunks)
         return found if whole else None
 
     def get(self, digest: Digest) -> Recipe:
@@ -162,7 +162,10 @@ class Store:
 
     def has_chunk(self, chunk: RecipeChunk) -> bool:
         """Whether the chunk's file is here and of a plausible length; its content is checked when it is read."""
-        return self._has(chunk)
+        try:
+            return self._chunk_path(chunk.digest).stat().st_size > _CHUNK_HEAD.size
+        except OSError:
+            return False
 
     def add_recipe(self, made: Recipe) -> None:
         """Publish a recipe whose chunks are on the disk: from now on the blob is in the store."""
@@ -200,12 +203,6 @@ class Store:
         with suppress(BusyError), alone:
             for folder in (self.path, *self.path.glob("chunks/*/*"), *self.path.glob("blobs/sha256/*")):
                 sweep(folder)
-
-    def _has(self, chunk: RecipeChunk) -> bool:
-        try:
-            return self._chunk_path(chunk.digest).stat().st_size > _CHUNK_HEAD.size
-        except OSError:
-            return False
 
     def _parse_head(self, chunk: RecipeChunk, content: bytes) -> ChunkHead:
         if len(content) < _CHUNK_HEAD.size:

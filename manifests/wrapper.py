@@ -4,7 +4,7 @@
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -18,6 +18,8 @@ BLOCK: Final = 512
 END: Final = bytes(2 * BLOCK)
 MAXIMUM_WRAPPER: Final = 4 << 20
 """Bytes of the manifest: what registries and their tools take."""
+FRONT_MEMBERS: Final = 7
+"""All but the packs."""
 MAXIMUM_MEMBERS: Final = 20_000
 MAXIMUM_PACKS: Final = 16_000
 """Packs of a bundle: as many as a manifest of 4 MiB can name."""
@@ -199,6 +201,11 @@ def parse_tar_header(header: bytes) -> tuple[str, int]:
 def padding(size: int) -> int:
     """Zeros after a member of `size` bytes."""
     return -size % BLOCK
+
+
+def length_in_tar(members: Iterable[tuple[str, int]]) -> int:
+    """Bytes of members, by name and size, in a tar: headers and padding counted."""
+    return sum(BLOCK + size + padding(size) for _, size in members)
 
 
 def _descriptor(media_type: str, part: Part) -> dict[str, object]:

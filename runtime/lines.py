@@ -81,9 +81,7 @@ def decode(text: bytes, *, subject: str) -> Line:
     """The line in `text`; `CorruptStoreError`, because it lies on the site's own disk."""
     try:
         value = canonical.decode(text, limit=MAXIMUM_SIZE, subject=subject)
-        version = value.get("format") if isinstance(value, dict) else None
-        if isinstance(version, int) and version > FORMAT:
-            raise UnsupportedFormatError(f"{subject}: format {version}; this program knows {FORMAT}")
+        canonical.refuse_newer(value, FORMAT, subject=subject)
         line = canonical.convert(value, Line, subject=subject)
         if content.decode(content.encode(line.content)) != line.content:
             raise FormatError(f"{subject}: not a line of format {FORMAT}")
