@@ -45,10 +45,8 @@ class Building:
 
     def _repair(self, locked: Lock, store: Store) -> None:
         """Drop every damaged chunk of the lock's files, then fetch what is missing."""
-        for model in locked.models:
-            for package in model.packages:
-                for file in package.files:
-                    store.drop_damaged(file.digest)
+        for _, file in locked.files():
+            store.drop_damaged(file.digest)
         self._fetch(locked, store)
 
     def _lock(self) -> Lock:

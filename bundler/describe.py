@@ -14,11 +14,13 @@ from typing import Final
 import msgspec
 
 from bundler import encode, onnx
+from bundler.kits import stored
 from bundler.onnx import OnnxFile
 from manifests import canonical, content
-from manifests.content import Content, File, Model, Package
+from manifests.content import Content, File, Item, Model, Package, Wheels
 from manifests.errors import ManifestError
-from manifests.lock import Lock, LockedFile, LockedModel, LockedPackage
+from manifests.kit import package_id
+from manifests.lock import Lock, LockedFile, LockedKit, LockedModel, LockedPackage
 from manifests.naming import is_handle, is_repository
 from manifests.progress import Reporter
 from manifests.publish import translated
@@ -43,14 +45,26 @@ def describe(lock: Lock, store: Store, reporter: Reporter) -> Content:
     called, `CorruptStoreError`.
     """
     models = (_model(model, store, reporter) for model in lock.models)
-    return Content(line=lock.line, sequence=lock.sequence, items=tuple(sorted(models, key=lambda model: model.id)))
+    items: list[Item] = [*models, *(_wheels(kit, store) for kit in lock.kits)]
+    return Content(line=lock.line, sequence=lock.sequence, items=tuple(sorted(items, key=lambda item: item.id)))
+
+
+def _wheels(locked: LockedKit, store: Store) -> Wheels:
+    for package in locked.packages:
+        described = stored.read(package.files, store, subject=f"{locked.id} {package.id}")
+        if (package_id(described), described.program) != (package.id, locked.program):
+            raise ManifestError(f"{locked.id}: package {package.id} is the kit of another platform or program")
+    packages = (
+        Package(id=package.id, files=tuple(_file(file) for file in package.files), default=number == 0)
+        for number, package in enumerate(locked.packages)
+    )
+    return Wheels(id=locked.id, program=locked.program, packages=tuple(packages))
 
 
 def _model(locked: LockedModel, store: Store, reporter: Reporter) -> Model:
     ordered = sorted(locked.packages, key=lambda package: not package.default)
     packages = tuple(_package(locked, package, store, first=number == 0) for number, package in enumerate(ordered))
     model = Model(
-        kind=content.MODEL,
         id=locked.id,
         task=locked.task,
         commit=locked.commit or content.commit(packages[0]),

@@ -4,7 +4,6 @@
 """
 
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from manifests import wrapper
 from manifests.digest import Digest
 from manifests.errors import FormatError, StorageError, UnsupportedFormatError
 from manifests.medium import open_medium
-from manifests.publish import publish, publishing, sweep, sync_folder, translated
+from manifests.publish import publish, publishing, replacing_folder, sweep, sync_folder, translated
 from manifests.wrapper import BLOCK, END, Part, Wrapper
 
 
@@ -92,26 +91,10 @@ class _Tar:
 @contextmanager
 def folder(out: Path) -> Iterator[Form]:
     """A folder beside `out`, which takes its place at the end."""
-    if not out.name:
-        raise StorageError(f"{out} cannot be replaced as a whole", hint="name a folder for the bundle")
-    refuse_to_replace_anything_else(out)
-    fresh, old = (out.with_name(f".{out.name}.{state}") for state in ("partial", "replaced"))
-    with translated(out):
-        if old.exists() and not out.exists():  # killed between the two renames below
-            old.rename(out)
-        shutil.rmtree(fresh, ignore_errors=True)
-        try:
-            yield _Folder(fresh)
-            if out.exists():
-                shutil.rmtree(old, ignore_errors=True)
-                out.rename(old)
-            fresh.rename(out)
-            sync_folder(out.parent)
-            shutil.rmtree(old, ignore_errors=True)
-        finally:
-            shutil.rmtree(fresh, ignore_errors=True)
-            if old.exists() and not out.exists():
-                old.rename(out)
+    if out.name:
+        refuse_to_replace_anything_else(out)
+    with replacing_folder(out) as fresh:
+        yield _Folder(fresh)
 
 
 class _Folder:

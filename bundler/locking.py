@@ -1,6 +1,6 @@
 """`lock` as a function: manifest, sources and the lock before, to the lock now."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from bundler.settings import Settings
 from manifests import canonical, lock
 from manifests.digest import Digest
 from manifests.errors import FormatError, LockOutdatedError, ManifestError
-from manifests.lock import Lock, LockedFile, LockedModel, LockedPackage, same_content, without_validators
+from manifests.lock import Lock, LockedFile, LockedKit, LockedModel, LockedPackage, same_content, without_validators
 from manifests.manifest import Manifest
 from manifests.progress import Reporter
 from manifests.publish import publish, translated
@@ -132,8 +132,8 @@ def _compare(previous: Lock, found: Lock, locking: Locking) -> None:
 
 def _moved(previous: Lock, found: Lock) -> bool:
     """Whether a source that both name gives something else now."""
-    before = dict(_files(previous))
-    both = [(before[name], file) for name, file in _files(found) if name in before]
+    before = dict(previous.files())
+    both = [(before[name], file) for name, file in found.files() if name in before]
     return any(
         old.source == new.source and (old.sha256, old.pin, old.licenses) != (new.sha256, new.pin, new.licenses)
         for old, new in both
@@ -143,24 +143,17 @@ def _moved(previous: Lock, found: Lock) -> bool:
 def _described(of: Lock) -> Mapping[str, str]:
     """All that a lock says but its sequence, as named texts; what is not there is not named."""
     described = {"line": of.line, "manifest": of.manifest}
-    for model in of.models:
-        described |= _texts(model, "packages", model.id)
-        for package in model.packages:
-            described |= _texts(package, "files", f"{model.id} {package.id}")
-    for name, file in _files(of):
+    for item in of.items:
+        described |= _texts(item, "packages", item.id)
+        for package in item.packages:
+            described |= _texts(package, "files", f"{item.id} {package.id}")
+    for name, file in of.files():
         described[name] = str(file.digest)
         described |= _texts(file, "sha256", name)
     return described
 
 
-def _texts(of: LockedModel | LockedPackage | LockedFile, inner: str, name: str) -> dict[str, str]:
+def _texts(of: LockedModel | LockedKit | LockedPackage | LockedFile, inner: str, name: str) -> dict[str, str]:
     """The fields of a part of the lock, but for `inner` and those that say nothing."""
     values = msgspec.to_builtins(of).items()
     return {f"{name} {key}": canonical.encode(value).decode() for key, value in values if key not in {inner, "id"}}
-
-
-def _files(of: Lock) -> Iterator[tuple[str, LockedFile]]:
-    for model in of.models:
-        for package in model.packages:
-            for file in package.files:
-                yield f"{model.id} {package.id} {file.path}", file

@@ -15,12 +15,16 @@ from typing import Final, TypeAlias
 from msgspec.structs import fields
 
 from manifests.errors import ManifestError, MissingExtraError, NamingError, printable
-from manifests.manifest import FileRequest, Manifest, ModelRequest, PackageRequest, parse
+from manifests.manifest import FileRequest, KitRequest, Manifest, ModelRequest, PackageRequest, parse
 
 MAXIMUM_SIZE: Final = 1 << 20
 """Bytes of a manifest."""
 _KEYS: Final = sorted(
-    {field.encode_name for kind in (Manifest, ModelRequest, PackageRequest, FileRequest) for field in fields(kind)}
+    {
+        field.encode_name
+        for kind in (Manifest, ModelRequest, PackageRequest, FileRequest, KitRequest)
+        for field in fields(kind)
+    }
 )
 LineOf: TypeAlias = Callable[[Mapping[str, str]], int | None]
 

@@ -21,6 +21,7 @@ import msgspec
 from bundler import licenses
 from bundler.http import Client
 from bundler.intake import Intake
+from bundler.kits import stored
 from bundler.settings import Settings
 from bundler.sources.base import Found, Source, matches
 from bundler.sources.reference import FILE, Reference, relative
@@ -29,8 +30,9 @@ from bundler.together import combined, together
 from manifests import canonical
 from manifests.digest import Digest
 from manifests.errors import DigestMismatchError, ManifestError, SourceError, SourceNotFoundError, listing
-from manifests.lock import FORMAT, Lock, LockedFile, LockedModel, LockedPackage, mapped, same_content
-from manifests.manifest import FileRequest, Manifest, ModelRequest, PackageRequest, default_package_id
+from manifests.kit import DESCRIPTION, SUMS, Kit, package_id
+from manifests.lock import FORMAT, Lock, LockedFile, LockedKit, LockedModel, LockedPackage, mapped, same_content
+from manifests.manifest import FileRequest, KitRequest, Manifest, ModelRequest, PackageRequest, default_package_id
 from manifests.paths import check_tree, checked_path
 from manifests.progress import Reporter
 from manifests.store import Store
@@ -59,14 +61,18 @@ def resolve(
     """
     with _work(base, store, settings, reporter) as work:
         pinned = _Pinned(None if upgrade else previous)
-        wanted = work.together([partial(_wanted, work, model, pinned) for model in manifest.models])
-        settled = iter(work.together([partial(work.settle, file) for files in wanted for file in files]))
-        models = tuple(
-            _locked_model(model, [next(settled) for _ in files])
-            for model, files in zip(manifest.models, wanted, strict=True)
+        wanted = work.together(
+            [
+                *(partial(_wanted, work, model, pinned) for model in manifest.models),
+                *(partial(_wanted_kit, work, kit, pinned) for kit in manifest.kits),
+            ]
         )
+        settled = iter(work.together([partial(work.settle, file) for files in wanted for file in files]))
+        found = iter([[next(settled) for _ in files] for files in wanted])
+        models = tuple(_locked_model(model, next(found)) for model in manifest.models)
+        kits = tuple(_locked_kit(work, kit, next(found)) for kit in manifest.kits)
     asked = str(Digest.of(canonical.encode(manifest)))
-    lock = Lock(format=FORMAT, line=manifest.name, sequence=1, models=models, manifest=asked)
+    lock = Lock(format=FORMAT, line=manifest.name, sequence=1, models=models, kits=kits, manifest=asked)
     lock = rebased(lock, base, base if folder is None else folder)
     return msgspec.structs.replace(lock, sequence=_sequence(lock, previous, sequence))
 
@@ -85,11 +91,9 @@ def fetch_locked(lock: Lock, *, base: Path, store: Store, settings: Settings, re
     Errors: `DigestMismatchError` for a file that is not what was locked; other `SourceError`, for all that failed.
     """
     missing: dict[str, tuple[str, LockedFile]] = {}
-    for model in lock.models:
-        for package in model.packages:
-            for file in package.files:
-                if store.find(file.digest) is None:
-                    missing.setdefault(file.sha256, (f"{model.id} {file.path}", file))
+    for name, file in lock.files():
+        if store.find(file.digest) is None:
+            missing.setdefault(file.sha256, (name, file))
     if missing:
         with _work(base, store, settings, reporter) as work:
             work.together([partial(work.fetch, file, subject=name) for name, file in missing.values()])
@@ -120,7 +124,7 @@ class _Pinned:
     """What the previous lock says."""
 
     def __init__(self, lock: Lock | None) -> None:
-        self._models = {model.id: model for model in lock.models} if lock else {}
+        self._items = {item.id: item for item in lock.items} if lock else {}
 
     def file(self, model_id: str, path: str, references: Iterable[Reference]) -> LockedFile | None:
         """The file `path` of a model as it was locked, if it came from one of `references`, and not from this disk."""
@@ -135,8 +139,8 @@ class _Pinned:
         return {}
 
     def _files(self, model_id: str) -> Iterator[LockedFile]:
-        model = self._models.get(model_id)
-        for package in model.packages if model else ():
+        item = self._items.get(model_id)
+        for package in item.packages if item else ():
             yield from package.files
 
 
@@ -180,6 +184,13 @@ class _Work:
         found = self.source(reference).find(reference, file.pin)
         known = found if reference.members else replace(found, size=file.size)
         self._intake.take(known, expected=file.digest, subject=subject)
+
+    def kit(self, files: Sequence[LockedFile], *, subject: str) -> Kit:
+        """The kit that `files` are: its description, and every file as `SHA256SUMS` says."""
+        for file in files:
+            if file.path in {DESCRIPTION, SUMS} and self._store.find(file.digest) is None:
+                self.fetch(file, subject=f"{subject} {file.path}")
+        return stored.read(files, self._store, subject=subject)
 
     def _settle_from(self, reference: Reference, wanted: _Wanted) -> _Settled:
         expected = wanted.expected
@@ -230,6 +241,16 @@ def _wanted(work: _Work, model: ModelRequest, pinned: _Pinned) -> list[_Wanted]:
             if kept is not None and expected not in {None, kept.digest}:
                 kept = None
             wanted.append(_Wanted(number, path, f"{model.id} {path}", references, expected, kept=kept))
+    return wanted
+
+
+def _wanted_kit(work: _Work, kit: KitRequest, pinned: _Pinned) -> list[_Wanted]:
+    """The files of every folder of a kit: a package each."""
+    wanted: list[_Wanted] = []
+    for number, source in enumerate(kit.sources):
+        folder = ModelRequest(id=kit.id, source=source)
+        files = _listed(work, folder, Reference.parse(source, work.base), pinned)
+        wanted += (replace(file, package=number) for file in files)
     return wanted
 
 
@@ -289,6 +310,25 @@ def _locked_model(model: ModelRequest, settled: Sequence[_Settled]) -> LockedMod
         commit=settled[0].file.pin.get("commit") if model.source is not None else None,
         gated=any(entry.file.gated for entry in settled),
     )
+
+
+def _locked_kit(work: _Work, kit: KitRequest, settled: Sequence[_Settled]) -> LockedKit:
+    packages: list[LockedPackage] = []
+    programs: dict[str, str] = {}
+    for number, entries in groupby(settled, key=lambda file: file.package):
+        files = tuple(sorted((entry.file for entry in entries), key=lambda file: file.path))
+        described = work.kit(files, subject=kit.sources[number])
+        programs.setdefault(described.program, kit.sources[number])
+        packages.append(LockedPackage(id=package_id(described), files=files, default=number == 0))
+    if len(programs) > 1:
+        raise ManifestError(
+            f"kit {kit.id!r}: its folders hold different versions of the program",
+            hint="make them anew with one `bundle`",
+            facts={source: version for version, source in programs.items()},
+        )
+    if len({package.id for package in packages}) != len(packages):
+        raise ManifestError(f"kit {kit.id!r}: two of its folders are for one platform and Python")
+    return LockedKit(id=kit.id, program=next(iter(programs)), packages=tuple(packages))
 
 
 def _locked_package(request: PackageRequest, files: Sequence[LockedFile]) -> LockedPackage:

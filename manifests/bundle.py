@@ -16,7 +16,7 @@ from typing import Self
 
 from manifests import attachments, codecs, envelope, index, model_signature, statement, wrapper
 from manifests.attachments import ModelSignature
-from manifests.content import Model, Package
+from manifests.content import Item, Package
 from manifests.digest import BlobHashes, Digest
 from manifests.envelope import Envelope
 from manifests.errors import DamagedError, FormatError, WrongSignatureError
@@ -180,21 +180,21 @@ class VerifiedBundle:
         for chunk in self.index.chunks(blob):
             yield _raw(self.index, chunk, _encoded(self.index, self._medium, chunk))
 
-    def model_signature(self, model: Model, package: Package) -> bytes | None:
+    def model_signature(self, item: Item, package: Package) -> bytes | None:
         """The signature file of a package, if a key trusted here made one; None otherwise."""
-        for signature in self._model_signatures.get((model.id, package.id), ()):
+        for signature in self._model_signatures.get((item.id, package.id), ()):
             key = self._keyring.find(signature.key_id)
-            if key is not None and model_signature.verifies(model, package, signature, key):
-                return model_signature.encode(model, package, signature.content, key)
+            if key is not None and model_signature.verifies(item, package, signature, key):
+                return model_signature.encode(item, package, signature.content, key)
         return None
 
     @cached_property
     def _model_signatures(self) -> dict[tuple[str, str], list[ModelSignature]]:
-        """By model id and package id; at most a few for each."""
+        """By item id and package id; at most a few for each."""
         found: dict[tuple[str, str], list[ModelSignature]] = {}
         for signature in attachments.decode(self._attachments, self.index.content):
-            model = self.index.content.items[signature.item]
-            found.setdefault((model.id, model.packages[signature.package].id), []).append(signature)
+            item = self.index.content.items[signature.item]
+            found.setdefault((item.id, item.packages[signature.package].id), []).append(signature)
         return found
 
 

@@ -6,7 +6,7 @@
 """
 
 from collections.abc import Iterator
-from typing import Final
+from typing import ClassVar, Final, TypeAlias
 
 from manifests import canonical
 from manifests.digest import Digest
@@ -26,7 +26,8 @@ from manifests.paths import check_tree, checked_path, fold
 MAXIMUM_SIZE: Final = 256 << 20
 """Bytes of the section."""
 MODEL: Final = "model"
-KINDS: Final = (MODEL,)
+WHEELS: Final = "wheels"
+KINDS: Final = (MODEL, WHEELS)
 
 
 class File(Struct, frozen=True):
@@ -56,10 +57,10 @@ class Package(Struct, frozen=True):
     static_batch: int | None = None
 
 
-class Model(Struct, frozen=True):
+class Model(Struct, frozen=True, tag_field="kind", tag=MODEL):
     """An item of kind `model`: its packages, the default one first, and the layouts that it gets."""
 
-    kind: str
+    kind: ClassVar[str] = MODEL
     id: str
     task: str
     commit: str
@@ -70,12 +71,41 @@ class Model(Struct, frozen=True):
     licenses: tuple[str, ...] = ()
 
 
+class Wheels(Struct, frozen=True, tag_field="kind", tag=WHEELS):
+    """An item of kind `wheels`: this program at version `program`. Each package is a kit, for one platform."""
+
+    kind: ClassVar[str] = WHEELS
+    id: str
+    program: str
+    packages: tuple[Package, ...]
+
+
+Item: TypeAlias = Model | Wheels
+
+
 class Content(Struct, frozen=True):
     """A bundle line at one sequence."""
 
     line: str
     sequence: int
-    items: tuple[Model, ...]
+    items: tuple[Item, ...]
+
+    @property
+    def models(self) -> tuple[Model, ...]:
+        """The items that clients ask for."""
+        return tuple(item for item in self.items if isinstance(item, Model))
+
+    @property
+    def wheels(self) -> tuple[Wheels, ...]:
+        """The items that bring this program."""
+        return tuple(item for item in self.items if isinstance(item, Wheels))
+
+    def names(self) -> Iterator[str]:
+        """Every id and alias."""
+        for item in self.items:
+            yield item.id
+            if isinstance(item, Model):
+                yield from item.aliases
 
     def files(self) -> Iterator[File]:
         """Every file of every package, in order."""
@@ -121,20 +151,34 @@ def _check(content: Content) -> None:
     ids = [item.id for item in content.items]
     if not ids or ids != sorted(set(ids)):
         raise FormatError("content: items must be sorted by id, each once, and there must be one")
-    folders = [fold(repository_folder(item.id)) for item in content.items if "huggingface" in item.layouts]
+    folders = [fold(repository_folder(model.id)) for model in content.models if "huggingface" in model.layouts]
     if len(set(folders)) != len(folders):
         raise FormatError("content: two ids would share one repository folder")
-    check_ids(name for item in content.items for name in (item.id, *item.aliases))
+    check_ids(content.names())
+    for name in content.names():
+        checked_id(name)
+    for model in content.models:
+        _check_model(model)
+    for wheels in content.wheels:
+        _check_wheels(wheels)
     for item in content.items:
-        _check_model(item)
+        _check_packages(item)
 
 
 def _check_model(item: Model) -> None:
-    for name in (item.id, *item.aliases):
-        checked_id(name)
     if len(item.commit) != 40 or set(item.commit) - set("0123456789abcdef"):
         raise FormatError(f"content: {item.id}: a commit has 40 hex digits")
     _check_layouts(item)
+
+
+def _check_wheels(item: Wheels) -> None:
+    if not item.program or not item.program.isprintable():
+        raise FormatError(f"content: {item.id}: a version is printable text")
+    if any(package.backend or package.quantization for package in item.packages):
+        raise FormatError(f"content: {item.id}: wheels have no backend")
+
+
+def _check_packages(item: Item) -> None:
     if [package.default for package in item.packages] != [True] + [False] * (len(item.packages) - 1):
         raise FormatError(f"content: {item.id}: the first package, and no other, must be the default")
     if len({package.id.casefold() for package in item.packages}) != len(item.packages):

@@ -8,6 +8,7 @@
 """
 
 import re
+from collections.abc import Mapping
 from typing import Final
 
 from manifests import canonical
@@ -22,6 +23,7 @@ SUMS: Final = "SHA256SUMS"
 REQUIREMENTS: Final = "requirements.txt"
 WHEELS: Final = "wheels"
 TRUST: Final = "trust"
+INSTALLER: Final = "install.sh"
 DISTRIBUTION: Final = "offline-bundle"
 MAXIMUM_DESCRIPTION: Final = 1 << 20
 """Bytes of `kit.json`."""
@@ -75,7 +77,34 @@ def decode(content: bytes, *, subject: str) -> Kit:
     return kit
 
 
-def encode_sums(digests: dict[str, Digest]) -> bytes:
+def mode(path: str) -> int:
+    """The permissions of a file of a kit, by its path."""
+    return 0o755 if path == INSTALLER else 0o644
+
+
+def package_id(kit: Kit) -> str:
+    """What a kit is called among those for other platforms: letters and digits only, as every package."""
+    return re.sub(r"[^A-Za-z0-9]", "", f"{kit.platform}py{kit.python}")
+
+
+def check(digests: Mapping[str, Digest], *, description: bytes, sums: bytes, subject: str) -> Kit:
+    """The kit whose files have these digests, by path. Errors: `FormatError` names what is amiss."""
+    kit = decode(description, subject=f"{subject}: {DESCRIPTION}")
+    listed = decode_sums(sums, subject=f"{subject}: {SUMS}")
+    for path in sorted(listed.keys() | digests.keys() - {SUMS}):
+        if path not in digests:
+            raise FormatError(f"{subject}: {path} is missing")
+        if path not in listed:
+            raise FormatError(f"{subject}: {path} is not in {SUMS}", hint="take it out, or make the kit anew")
+        if listed[path] != digests[path]:
+            raise FormatError(f"{subject}: {path} is not the file that {SUMS} names")
+    for wheel in kit.wheels:
+        if digests.get(f"{WHEELS}/{wheel.file}") != Digest.parse(f"sha256:{wheel.sha256}"):
+            raise FormatError(f"{subject}: {wheel.file} is not the wheel that {DESCRIPTION} names")
+    return kit
+
+
+def encode_sums(digests: Mapping[str, Digest]) -> bytes:
     """`SHA256SUMS`: what `sha256sum -c` reads, by path."""
     return "".join(f"{digest.hex}  {path}\n" for path, digest in sorted(digests.items())).encode()
 

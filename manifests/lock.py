@@ -5,7 +5,7 @@
 * It carries the sequence of the bundle line. `lock` raises it when the content changed; `build` never does.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final
 
 import msgspec
@@ -73,15 +73,36 @@ class LockedModel(Struct, frozen=True):
     gated: bool = False
 
 
+class LockedKit(Struct, frozen=True):
+    """The program at version `program`: a package for each platform."""
+
+    id: str
+    program: str
+    packages: tuple[LockedPackage, ...]
+
+
 class Lock(Struct, frozen=True):
     """A resolved manifest."""
 
     format: int
     line: str
     sequence: int
-    models: tuple[LockedModel, ...]
+    models: tuple[LockedModel, ...] = ()
+    kits: tuple[LockedKit, ...] = ()
     manifest: str = ""
     """The digest of the manifest that this resolves: `build` refuses a lock that its manifest has outgrown."""
+
+    @property
+    def items(self) -> tuple[LockedModel | LockedKit, ...]:
+        """Models, then kits."""
+        return (*self.models, *self.kits)
+
+    def files(self) -> Iterator[tuple[str, LockedFile]]:
+        """Every file, under the name by which messages call it: item, package, path."""
+        for item in self.items:
+            for package in item.packages:
+                for file in package.files:
+                    yield f"{item.id} {package.id} {file.path}", file
 
 
 def encode(lock: Lock) -> bytes:
@@ -111,16 +132,15 @@ def same_content(one: Lock, other: Lock) -> bool:
 def mapped(lock: Lock, change: Callable[[LockedFile], LockedFile]) -> Lock:
     """`lock` with each of its files as `change` gives it."""
     replaced = msgspec.structs.replace
-    models = (
-        replaced(
-            model,
-            packages=tuple(
-                replaced(package, files=tuple(change(file) for file in package.files)) for package in model.packages
-            ),
+
+    def packages(item: LockedModel | LockedKit) -> tuple[LockedPackage, ...]:
+        return tuple(
+            replaced(package, files=tuple(change(file) for file in package.files)) for package in item.packages
         )
-        for model in lock.models
-    )
-    return replaced(lock, models=tuple(models))
+
+    models = tuple(replaced(model, packages=packages(model)) for model in lock.models)
+    kits = tuple(replaced(kit, packages=packages(kit)) for kit in lock.kits)
+    return replaced(lock, models=models, kits=kits)
 
 
 def without_validators(lock: Lock) -> Lock:
@@ -135,8 +155,10 @@ def without_validators(lock: Lock) -> Lock:
 
 def _carried(lock: Lock) -> Lock:
     """What is compared. A model carries what its files claim as its own; which of them claimed it is not carried."""
-    models = tuple(sorted(without_validators(lock).models, key=lambda model: model.id))
-    plain = msgspec.structs.replace(lock, sequence=0, manifest="", models=models)
+    plain = without_validators(lock)
+    models = tuple(sorted(plain.models, key=lambda model: model.id))
+    kits = tuple(sorted(plain.kits, key=lambda kit: kit.id))
+    plain = msgspec.structs.replace(plain, sequence=0, manifest="", models=models, kits=kits)
     return mapped(plain, lambda file: msgspec.structs.replace(file, licenses=(), gated=False))
 
 
@@ -144,19 +166,21 @@ def _check(lock: Lock, *, subject: str) -> None:
     checked_line(lock.line)
     if lock.format != FORMAT or lock.sequence < 1:
         raise FormatError(f"{subject}: format must be {FORMAT} and sequence at least 1")
-    if not lock.models:
-        raise FormatError(f"{subject}: it locks no model")
+    if not lock.items:
+        raise FormatError(f"{subject}: it locks no model and no kit")
     for model in lock.models:
-        checked_id(model.id)
-        if not model.packages or not all(package.files for package in model.packages):
-            raise FormatError(f"{subject}: {model.id} has a package without files, or none")
         if set(model.layouts or ()) - set(LAYOUTS) or model.task not in TASKS:
             raise FormatError(f"{subject}: {model.id} has a task or layout that does not exist")
-        for package in model.packages:
+    for item in lock.items:
+        checked_id(item.id)
+        if not item.packages or not all(package.files for package in item.packages):
+            raise FormatError(f"{subject}: {item.id} has a package without files, or none")
+        for package in item.packages:
             checked_package_id(package.id)
-            check_tree((checked_path(file.path) for file in package.files), subject=f"{model.id} {package.id}")
-            for file in package.files:
-                Digest.parse(f"sha256:{file.sha256}")
-                if file.size < 0:
-                    raise FormatError(f"{subject}: {file.path}: a size is not negative")
-    check_ids(name for model in lock.models for name in (model.id, *model.aliases))
+            check_tree((checked_path(file.path) for file in package.files), subject=f"{item.id} {package.id}")
+    for name, file in lock.files():
+        Digest.parse(f"sha256:{file.sha256}")
+        if file.size < 0:
+            raise FormatError(f"{subject}: {name}: a size is not negative")
+    aliases = [name for model in lock.models for name in model.aliases]
+    check_ids([*(item.id for item in lock.items), *aliases])

@@ -64,11 +64,19 @@ class ModelRequest(Struct, frozen=True):
     packages: tuple[PackageRequest, ...] = ()
 
 
+class KitRequest(Struct, frozen=True):
+    """The program itself, at one version: folders that `bundle kit` wrote, one for each platform."""
+
+    id: str
+    sources: tuple[str, ...]
+
+
 class Manifest(Struct, frozen=True):
-    """A bundle line and the models that it carries."""
+    """A bundle line, and the models and kits that it carries."""
 
     name: str
-    models: tuple[ModelRequest, ...]
+    models: tuple[ModelRequest, ...] = ()
+    kits: tuple[KitRequest, ...] = ()
 
 
 def parse(document: object) -> Manifest:
@@ -77,7 +85,7 @@ def parse(document: object) -> Manifest:
     Errors: `ManifestError` whose fact `key` is the key path, as `$.models[0].task`; `NamingError` likewise.
     """
     if not isinstance(document, dict):
-        raise ManifestError("a manifest is a mapping with `name` and `models`", facts={"key": "$"})
+        raise ManifestError("a manifest is a mapping with `name` and `models` or `kits`", facts={"key": "$"})
     try:
         manifest = msgspec.convert(_expand(document), Manifest)
     except msgspec.ValidationError as error:
@@ -97,7 +105,15 @@ def _expand(document: Mapping[Any, Any]) -> dict[Any, Any]:
     models = document.get("models")
     if isinstance(models, list):
         expanded["models"] = [_expand_model(model) for model in models]
+    if isinstance(kits := document.get("kits"), list):
+        expanded["kits"] = [_expand_kit(kit) for kit in kits]
     return expanded
+
+
+def _expand_kit(kit: object) -> object:
+    if not isinstance(kit, dict) or "source" not in kit or "sources" in kit:
+        return kit
+    return {name: value for name, value in kit.items() if name != "source"} | {"sources": [kit["source"]]}
 
 
 def _expand_model(model: object) -> object:
@@ -150,11 +166,16 @@ def _explained(error: msgspec.ValidationError) -> ManifestError:
 
 def _check(manifest: Manifest) -> None:
     _at("$.name", checked_line, manifest.name)
-    if not manifest.models:
-        raise ManifestError("a manifest needs at least one model", facts={"key": "$.models"})
+    if not manifest.models and not manifest.kits:
+        raise ManifestError("a manifest needs at least one model, or a kit", facts={"key": "$.models"})
     for number, model in enumerate(manifest.models):
         _check_model(model, f"$.models[{number}]")
-    check_ids(name for model in manifest.models for name in (model.id, *model.aliases))
+    for number, kit in enumerate(manifest.kits):
+        _at(f"$.kits[{number}].id", checked_id, kit.id)
+        if not kit.sources:
+            raise ManifestError(f"kit {kit.id!r} needs a `source`", facts={"key": f"$.kits[{number}]"})
+    kits = [kit.id for kit in manifest.kits]
+    check_ids([*kits, *(name for model in manifest.models for name in (model.id, *model.aliases))])
 
 
 def _check_model(model: ModelRequest, key: str) -> None:

@@ -11,7 +11,7 @@ from typing import Final
 
 from manifests import canonical
 from manifests.attachments import ModelSignature
-from manifests.content import Model, Package
+from manifests.content import Item, Package, Wheels
 from manifests.envelope import signed_bytes
 from manifests.keyring import Key
 from manifests.statement import PAYLOAD_TYPE
@@ -19,19 +19,20 @@ from manifests.statement import PAYLOAD_TYPE
 _IGNORED: Final = [".git", ".gitattributes", ".github", ".gitignore"]
 
 
-def directory_name(model: Model, package: Package) -> str:
+def directory_name(item: Item, package: Package) -> str:
     """The last part of the package's plain directory."""
-    return model.id.rpartition("/")[2] if package.default else package.id
+    is_folder_of_item = package.default and not isinstance(item, Wheels)
+    return item.id.rpartition("/")[2] if is_folder_of_item else package.id
 
 
-def payload(model: Model, package: Package) -> bytes:
+def payload(item: Item, package: Package) -> bytes:
     """The in-toto statement over the package's files."""
     files = sorted(package.files, key=lambda file: file.path)
     root = hashlib.sha256(b"".join(file.digest.raw for file in files)).hexdigest()
     return canonical.encode(
         {
             "_type": "https://in-toto.io/Statement/v1",
-            "subject": [{"name": directory_name(model, package), "digest": {"sha256": root}}],
+            "subject": [{"name": directory_name(item, package), "digest": {"sha256": root}}],
             "predicateType": "https://model_signing/signature/v1.0",
             "predicate": {
                 "serialization": {
@@ -46,12 +47,12 @@ def payload(model: Model, package: Package) -> bytes:
     )
 
 
-def verifies(model: Model, package: Package, signature: ModelSignature, key: Key) -> bool:
+def verifies(item: Item, package: Package, signature: ModelSignature, key: Key) -> bool:
     """Whether `signature` is `key`'s word for the package's files."""
-    return key.verifies(signature.content, signed_bytes(payload(model, package)))
+    return key.verifies(signature.content, signed_bytes(payload(item, package)))
 
 
-def encode(model: Model, package: Package, signature: bytes, key: Key) -> bytes:
+def encode(item: Item, package: Package, signature: bytes, key: Key) -> bytes:
     """The signature file, as `model_signing verify key` reads it."""
     return canonical.encode(
         {
@@ -61,7 +62,7 @@ def encode(model: Model, package: Package, signature: bytes, key: Key) -> bytes:
                 "tlogEntries": [],
             },
             "dsseEnvelope": {
-                "payload": base64.b64encode(payload(model, package)).decode(),
+                "payload": base64.b64encode(payload(item, package)).decode(),
                 "payloadType": PAYLOAD_TYPE,
                 "signatures": [{"sig": base64.b64encode(signature).decode(), "keyid": ""}],
             },

@@ -10,6 +10,7 @@ import errno
 import glob
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -145,6 +146,34 @@ def make_folder(folder: Path, *, durable: bool = True) -> None:
                 each.chmod(_FOLDER_MODE)
         if durable:
             sync_folder(each.parent)
+
+
+@contextmanager
+def replacing_folder(folder: Path) -> Iterator[Path]:
+    """The path of a new folder beside `folder`, for the block to make; it takes the place of `folder` at the end.
+
+    Whoever calls this has looked at what is there now. Killed anywhere, the old folder or the new one has the name, or
+    the next call gives it back to the old one. Errors: `StorageError`.
+    """
+    if not folder.name:
+        raise StorageError(f"{folder} cannot be replaced as a whole", hint="name a new folder")
+    fresh, old = (folder.with_name(f".{folder.name}.{state}") for state in ("partial", "replaced"))
+    with translated(folder):
+        if old.exists() and not folder.exists():  # killed between the two renames below
+            old.rename(folder)
+        shutil.rmtree(fresh, ignore_errors=True)
+        try:
+            yield fresh
+            if folder.exists():
+                shutil.rmtree(old, ignore_errors=True)
+                folder.rename(old)
+            fresh.rename(folder)
+            sync_folder(folder.parent)
+            shutil.rmtree(old, ignore_errors=True)
+        finally:
+            shutil.rmtree(fresh, ignore_errors=True)
+            if old.exists() and not folder.exists():
+                old.rename(folder)
 
 
 def sync_file(path: Path) -> None:

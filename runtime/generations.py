@@ -14,13 +14,14 @@ from threading import Lock
 from typing import Final
 
 from manifests import canonical
+from manifests.content import Model
 from manifests.errors import CorruptStoreError, NamingError, NotARootError
 from manifests.naming import check_ids
 from manifests.paths import fold
 from manifests.publish import Batch, make_folder, sync_folder, translated
 from runtime import lines
 from runtime.catalogue import Catalogue, InstalledModel, InstalledPackage
-from runtime.layouts import directory, huggingface, inference
+from runtime.layouts import directory, huggingface, inference, kits
 from runtime.layouts.base import Entry, Generated, Layout, Linked, Pointer
 from runtime.lines import Line
 from runtime.links import Placer
@@ -103,15 +104,14 @@ def check_union(wanted: Mapping[str, Line]) -> None:
     """`NamingError`, naming both lines, if an id or alias of one clashes with one of another."""
     owners: dict[str, str] = {}
     for name, line in wanted.items():
-        for item in line.content.items:
-            for called in (item.id, *item.aliases):
-                other = owners.setdefault(fold(called), name)
-                if other != name:
-                    raise NamingError(
-                        f"{called!r} is in the bundle line {other!r}, and in {name!r} too",
-                        hint=f"rename it in the manifest of {name!r}, then lock, build and install that again",
-                    )
-    check_ids(called for line in wanted.values() for item in line.content.items for called in (item.id, *item.aliases))
+        for called in line.content.names():
+            other = owners.setdefault(fold(called), name)
+            if other != name:
+                raise NamingError(
+                    f"{called!r} is in the bundle line {other!r}, and in {name!r} too",
+                    hint=f"rename it in the manifest of {name!r}, then lock, build and install that again",
+                )
+    check_ids(called for line in wanted.values() for called in line.content.names())
 
 
 def build(root: Root, wanted: Mapping[str, Line], placer: Placer) -> int:
@@ -150,9 +150,11 @@ def entries(wanted: Mapping[str, Line]) -> Iterator[Entry]:
     yield Generated("generation.json", canonical.encode_for_people(summary))
     for name, line in sorted(wanted.items()):
         yield Generated(f"lines/{name}.json", lines.encode(line))
-        for model in line.content.items:
+        for model in line.content.models:
             for layout in model.layouts:
                 yield from _LAYOUTS[layout](model, line)
+        for wheels in line.content.wheels:
+            yield from kits.entries(wheels, line)
 
 
 def open_catalogue(path: Path) -> Catalogue:
@@ -166,9 +168,9 @@ def open_catalogue(path: Path) -> Catalogue:
         raise NotARootError(f"nothing is installed in {path}", hint="`bundle install BUNDLE` first")
     installed = read(root, number)
     models = (
-        _installed(root.generation(number), name, line, place)
+        _installed(root.generation(number), name, model)
         for name, line in sorted(installed.items())
-        for place in range(len(line.content.items))
+        for model in line.content.models
     )
     return Catalogue(
         number, tuple(models), tuple((name, line.content.sequence) for name, line in sorted(installed.items()))
@@ -191,8 +193,7 @@ class CatalogueReader:
             return self._read
 
 
-def _installed(generation: Path, name: str, line: Line, place: int) -> InstalledModel:
-    model = line.content.items[place]
+def _installed(generation: Path, line: str, model: Model) -> InstalledModel:
     packages = tuple(
         InstalledPackage(
             id=package.id,
@@ -206,7 +207,7 @@ def _installed(generation: Path, name: str, line: Line, place: int) -> Installed
         )
         for package in model.packages
     )
-    return InstalledModel(model.id, model.aliases, model.task, model.architecture, name, packages)
+    return InstalledModel(model.id, model.aliases, model.task, model.architecture, line, packages)
 
 
 def _carry_out(root: Root, folder: Path, entry: Entry, placer: Placer, batch: Batch) -> None:

@@ -21,7 +21,8 @@ from manifests.progress import Reporter
 from manifests.publish import READ_ONLY, make_folder, publish, publishing, sweep, translated
 from manifests.recipe import Recipe, RecipeChunk
 from manifests.tables import Blob
-from runtime import generations, ledger, lines, trust
+from runtime import generations, kits, ledger, lines, trust
+from runtime.kits import InstalledKit
 from runtime.lines import Line
 from runtime.links import Placer
 from runtime.root import Root, digest_of
@@ -44,6 +45,8 @@ class Installed:
     reused: int = 0
     ways: dict[str, int] = field(default_factory=dict)
     signers: tuple[str, ...] = ()
+    kits: tuple[InstalledKit, ...] = ()
+    """The program that the line brings: to be offered."""
 
 
 def install(
@@ -105,11 +108,12 @@ class _Install:
             content=line.digest,
             generation=target,
             changed=target != number,
-            models=tuple(model.id for model in line.content.items),
+            models=tuple(model.id for model in line.content.models),
             staged=staged,
             reused=reused,
             ways={str(way): count for way, count in sorted(placer.ways.items())},
             signers=tuple(sorted(key.id for key in self.bundle.signers)),
+            kits=kits.of_lines(self.root.generation(target), {name: line}),
         )
 
     def _present(self) -> tuple[int | None, dict[str, Line]]:

@@ -10,7 +10,7 @@ import msgspec
 
 from manifests import canonical, content
 from manifests.bundle import VerifiedBundle
-from manifests.content import Content, Model, Package
+from manifests.content import Content, Item, Package
 from manifests.digest import Digest
 from manifests.errors import CorruptStoreError, FormatError, UnsupportedFormatError
 from manifests.manifest import Struct
@@ -27,7 +27,7 @@ class Hashes(Struct, frozen=True):
 
 
 class Line(Struct, frozen=True, omit_defaults=False):
-    """One bundle line as it was installed. `signatures` maps `<model id> <package id>` to a signature file."""
+    """One bundle line as it was installed. `signatures` maps `<item id> <package id>` to a signature file."""
 
     format: int
     content_digest: str
@@ -45,10 +45,10 @@ def of(bundle: VerifiedBundle) -> Line:
     """What a generation must know of `bundle`."""
     carried = bundle.index.content
     signatures = {}
-    for model in carried.items:
-        for package in model.packages:
-            if (signature := bundle.model_signature(model, package)) is not None:
-                signatures[signature_key(model, package)] = signature.decode()
+    for item in carried.items:
+        for package in item.packages:
+            if (signature := bundle.model_signature(item, package)) is not None:
+                signatures[signature_key(item, package)] = signature.decode()
     return Line(
         format=FORMAT,
         content_digest=str(bundle.index.content_digest),
@@ -67,9 +67,9 @@ def merged(offered: Line, present: Line | None) -> Line:
     return msgspec.structs.replace(offered, signatures={**offered.signatures, **present.signatures})
 
 
-def signature_key(model: Model, package: Package) -> str:
+def signature_key(item: Item, package: Package) -> str:
     """The key under which a package's model signature is kept."""
-    return f"{model.id} {package.id}"
+    return f"{item.id} {package.id}"
 
 
 def encode(line: Line) -> bytes:

@@ -29,7 +29,7 @@ def carried(*blobs: bytes) -> Content:
         line="line",
         sequence=1,
         items=(
-            Model(kind="model", id="a/b", task="raw", commit="0" * 40, layouts=("directory",), packages=(package,)),
+            Model(id="a/b", task="raw", commit="0" * 40, layouts=("directory",), packages=(package,)),
         ),
     )
 
@@ -129,7 +129,7 @@ def _resized() -> Content:
         line="line",
         sequence=1,
         items=(
-            Model(kind="model", id="a/b", task="raw", commit="0" * 40, layouts=("directory",), packages=(package,)),
+            Model(id="a/b", task="raw", commit="0" * 40, layouts=("directory",), packages=(package,)),
         ),
     )
 

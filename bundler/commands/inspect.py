@@ -7,7 +7,7 @@ import click
 from bundler.commands.options import bundle_argument, json_option, root_option
 from bundler.commands.output import show, show_json, show_table, size
 from manifests.bundle import UnverifiedView
-from manifests.content import Model
+from manifests.content import Item, Model, Package
 
 
 @click.command("inspect")
@@ -35,19 +35,30 @@ def command(*, bundle: Path, root: Path | None, as_json: bool) -> None:
         show(f"  signed as  sha256:{key_id}")
     show(f"  content    {view.index.content_digest}")
     show()
-    show_table([("MODEL", "TASK", "PACKAGES", "FILES", "SIZE", "LICENCES"), *(_row(model) for model in content.items)])
+    show_table([("MODEL", "TASK", "PACKAGES", "FILES", "SIZE", "LICENCES"), *(_row(item) for item in content.items)])
 
 
-def _row(model: Model) -> tuple[str, ...]:
-    files = [file for package in model.packages for file in package.files]
+def _row(item: Item) -> tuple[str, ...]:
+    files = [file for package in item.packages for file in package.files]
     return (
-        model.id,
-        model.task,
-        ", ".join(package.id for package in model.packages),
+        item.id,
+        item.task if isinstance(item, Model) else f"the program, {item.program}",
+        ", ".join(package.id for package in item.packages),
         str(len(files)),
         size(sum(file.size for file in files)),
-        ", ".join(model.licenses) or "-",
+        (", ".join(item.licenses) if isinstance(item, Model) else "") or "-",
     )
+
+
+def _package(package: Package) -> dict[str, object]:
+    return {
+        "id": package.id,
+        "backend": package.backend,
+        "quantization": package.quantization,
+        "files": [
+            {"path": file.path, "digest": file.blob, "size": file.size, "source": file.source} for file in package.files
+        ],
+    }
 
 
 def _describe(view: UnverifiedView) -> dict[str, object]:
@@ -66,19 +77,12 @@ def _describe(view: UnverifiedView) -> dict[str, object]:
                 "architecture": model.architecture,
                 "layouts": model.layouts,
                 "licenses": model.licenses,
-                "packages": [
-                    {
-                        "id": package.id,
-                        "backend": package.backend,
-                        "quantization": package.quantization,
-                        "files": [
-                            {"path": file.path, "digest": file.blob, "size": file.size, "source": file.source}
-                            for file in package.files
-                        ],
-                    }
-                    for package in model.packages
-                ],
+                "packages": [_package(package) for package in model.packages],
             }
-            for model in index.content.items
+            for model in index.content.models
+        ],
+        "kits": [
+            {"id": kit.id, "program": kit.program, "packages": [_package(package) for package in kit.packages]}
+            for kit in index.content.wheels
         ],
     }

@@ -14,12 +14,18 @@ from bundler.commands.output import show, show_json, show_table
 def command(*, root: Path | None, as_json: bool) -> None:
     """Show the models of the active generation: id, aliases, task, packages, and the bundle line they came in.
 
+    Kits, which carry the program itself, are listed below them.
+
     Example: bundle list
     """
+    from runtime import kits
     from runtime.generations import open_catalogue
+    from runtime.root import Root
     from runtime.settings import locate_root
 
-    catalogue = open_catalogue(locate_root(root))
+    place = locate_root(root)
+    catalogue = open_catalogue(place)
+    programs = kits.installed(Root.open(place))
     if as_json:
         models = [
             {
@@ -33,11 +39,32 @@ def command(*, root: Path | None, as_json: bool) -> None:
             }
             for model in catalogue.models
         ]
-        show_json({"generation": catalogue.generation, "lines": dict(catalogue.lines), "models": models})
+        brought = [
+            {
+                "id": kit.id,
+                "line": kit.line,
+                "program": kit.kit.program,
+                "platform": kit.kit.platform,
+                "python": kit.kit.python,
+                "directory": str(kit.directory),
+            }
+            for kit in programs
+        ]
+        show_json(
+            {"generation": catalogue.generation, "lines": dict(catalogue.lines), "models": models, "kits": brought}
+        )
         return
     rows = [
         (model.id, ", ".join(model.aliases) or "-", model.task, ", ".join(p.id for p in model.packages), model.line)
         for model in catalogue.models
     ]
     show(f"generation {catalogue.generation}: {', '.join(f'{name} {number}' for name, number in catalogue.lines)}")
-    show_table([("MODEL", "ALIASES", "TASK", "PACKAGES", "LINE"), *rows])
+    if rows:
+        show_table([("MODEL", "ALIASES", "TASK", "PACKAGES", "LINE"), *rows])
+    if programs:
+        show_table(
+            [
+                ("KIT", "PROGRAM", "PLATFORM", "PYTHON", "LINE"),
+                *((kit.id, kit.kit.program, kit.kit.platform, kit.kit.python, kit.line) for kit in programs),
+            ]
+        )

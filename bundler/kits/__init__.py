@@ -1,0 +1,1 @@
+"""Kits: the program itself, made into a folder that crosses the gap."""
