@@ -6,6 +6,7 @@ import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
+from html import escape
 from pathlib import Path
 
 from loopback import Request
@@ -32,6 +33,9 @@ class Index:
     as_json: bool = False
     digests: dict[str, str | None] = field(default_factory=dict)
     yanked: dict[str, str] = field(default_factory=dict)
+    requires_python: dict[str, str] = field(default_factory=dict)
+    metadata: dict[str, bytes] = field(default_factory=dict)
+    """By file name, what the index offers by itself of a wheel."""
     asked: list[str] = field(default_factory=list)
     allow: Callable[[Request], bool] = lambda _: True
 
@@ -47,6 +51,8 @@ class Index:
             request.send(page, Content_Type=f"application/{kind}")
         elif parts[0] == "files" and parts[1] in self.files:
             request.send(self.files[parts[1]])
+        elif parts[0] == "files" and parts[1].removesuffix(".metadata") in self.metadata:
+            request.send(self.metadata[parts[1].removesuffix(".metadata")])
         else:
             request.send(b"", status=404)
 
@@ -59,6 +65,8 @@ class Index:
                 "size": len(content),
                 "yanked": self.yanked.get(name, False),
             }
+            | ({"requires-python": self.requires_python[name]} if name in self.requires_python else {})
+            | ({"core-metadata": {"sha256": self._metadata_digest(name)}} if name in self.metadata else {})
             for name, content in self._of(project).items()
         ]
         return json.dumps({"meta": {"api-version": "1.1"}, "name": project, "versions": [], "files": files}).encode()
@@ -68,7 +76,11 @@ class Index:
         for name in self._of(project):
             fragment = f"#sha256={digest}" if (digest := self._digest(name)) else ""
             reason = f' data-yanked="{self.yanked[name]}"' if name in self.yanked else ""
-            links.append(f'<a href="../../files/{name}{fragment}"{reason}>{name}</a>')
+            python = (
+                f' data-requires-python="{escape(self.requires_python[name])}"' if name in self.requires_python else ""
+            )
+            core = f' data-core-metadata="sha256={self._metadata_digest(name)}"' if name in self.metadata else ""
+            links.append(f'<a href="../../files/{name}{fragment}"{reason}{python}{core}>{name}</a>')
         return "<!DOCTYPE html><html><body>" + "\n".join(links) + "</body></html>"
 
     def write(self, folder: Path) -> str:
@@ -83,6 +95,9 @@ class Index:
 
     def _of(self, project: str) -> Mapping[str, bytes]:
         return {name: content for name, content in self.files.items() if name.partition("-")[0] == project}
+
+    def _metadata_digest(self, name: str) -> str:
+        return self.digests.get(f"{name}.metadata") or sha256(self.metadata[name]).hexdigest()
 
     def _digest(self, name: str) -> str | None:
         return self.digests.get(name, sha256(self.files[name]).hexdigest())
