@@ -25,14 +25,16 @@ def get_model(
     device: str | None = None,
     batch_size: int | None = None,
     api_key: str | None = None,
+    use_auto_resolution_cache: bool = True,
     **defaults: Any,
 ) -> "Model[Any, Any]":
     """An installed model, loaded: `get_model("vehicles/1").infer("bus.jpg")`.
 
     `name` is an id, an alias, or the path of a package folder. `backend`, `quantization`, `package_id`, `device`
-    (`cpu`, `cuda` or an execution provider) and `batch_size` narrow the choice of package. `defaults` are the model's
-    options for every inference, such as `confidence=0.4`. `api_key` is accepted for code that comes from an online
-    client, and ignored: nothing is asked of anybody.
+    (`cpu`, `cuda` or an execution provider, by default `DEFAULT_DEVICE`) and `batch_size` narrow the choice of package.
+    `defaults` are the model's options for every inference, such as `confidence=0.4`. Two arguments are accepted for
+    code that comes from an online client: `api_key` is ignored, since nothing is asked of anybody, and the choice is
+    made anew each time, whatever `use_auto_resolution_cache` says.
 
     Raises `UnknownModelError`, `NotARootError`, `ModelLoadError`, `MissingExtraError`, or `InvalidInputError` for an
     option that the model does not have.
@@ -42,10 +44,11 @@ def get_model(
     from runtime.negotiation import Wishes, choose, fall_through  # noqa: PLC0415 - as above
     from runtime.settings import Settings  # noqa: PLC0415 - as above
 
-    del api_key
+    del api_key, use_auto_resolution_cache
     model = _find(name, root)
-    machine = this_machine(providers=Settings.read().execution_providers)
-    choice = choose(model, machine, Wishes(backend, quantization, package_id, device, batch_size))
+    settings = Settings.read()
+    machine = this_machine(providers=settings.execution_providers)
+    choice = choose(model, machine, Wishes(backend, quantization, package_id, device or settings.device, batch_size))
     return fall_through(
         choice, lambda package: load_model(model, package, providers=choice.providers, options=defaults)
     )

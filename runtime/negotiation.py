@@ -89,7 +89,7 @@ def _providers(machine: Machine, device: str | None) -> tuple[str, ...]:
     """The execution providers for a device; the CPU's comes last, for the operators that another one lacks."""
     if device is None:
         return machine.providers
-    wanted = DEVICE_PROVIDERS.get(device, device)
+    wanted = DEVICE_PROVIDERS.get(device.removesuffix(":0"), device)
     if wanted not in machine.providers:
         known = [name for name, provider in DEVICE_PROVIDERS.items() if provider in machine.providers]
         raise ModelLoadError(

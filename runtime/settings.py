@@ -22,6 +22,8 @@ class Settings:
     root: Path
     maximum_active_models: int
     execution_providers: tuple[str, ...] | None
+    device: str | None = None
+    """What runs a model where its caller names no device."""
 
     @classmethod
     def read(cls, environ: Mapping[str, str] | None = None) -> "Settings":
@@ -33,6 +35,7 @@ class Settings:
             root=_root(variables),
             maximum_active_models=int(count) if count.isdigit() and int(count) else _DEFAULT_MODELS,
             execution_providers=tuple(name for name in providers if name) or None,
+            device=variables.get("DEFAULT_DEVICE", "").strip() or None,
         )
 
 

@@ -43,7 +43,10 @@ def command(*, root: Path | None, host: str, port: int) -> None:
     catalogue = CatalogueReader(place)
     catalogue()
     dataplane = open_data_plane(
-        catalogue, capacity=settings.maximum_active_models, providers=settings.execution_providers
+        catalogue,
+        capacity=settings.maximum_active_models,
+        device=settings.device,
+        providers=settings.execution_providers,
     )
 
     def ready(running: Running) -> None:
