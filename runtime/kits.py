@@ -15,7 +15,8 @@ from manifests.content import File, Package
 from manifests.digest import Digest
 from manifests.errors import CorruptStoreError, FormatError, StorageError
 from manifests.kit import Kit
-from manifests.publish import publishing, replacing_folder, sync_folder, translated
+from manifests.kit_folder import replacing_kit
+from manifests.publish import publishing, sync_folder, translated
 from runtime import generations
 from runtime.layouts import kits as layout
 from runtime.lines import Line
@@ -60,20 +61,11 @@ def unpack(chosen: InstalledKit, out: Path) -> None:
 
     Errors: `StorageError` if something else is in the way; `CorruptStoreError` for a file that is not as it was signed.
     """
-    refuse_to_replace_anything_else(out)
-    with replacing_folder(out) as fresh:
+    with replacing_kit(out) as fresh:
         for file in chosen.package.files:
             _copy(chosen.directory / file.path, fresh / file.path, file)
         for folder in sorted({(fresh / file.path).parent for file in chosen.package.files}):
             sync_folder(folder)
-
-
-def refuse_to_replace_anything_else(out: Path) -> None:
-    """A kit may be replaced by another; somebody's folder may not."""
-    with translated(out):
-        is_free = not out.exists() or (out.is_dir() and not any(out.iterdir()))
-        if not is_free and not (out / kit.DESCRIPTION).is_file():
-            raise StorageError(f"{out} exists and is not a kit", hint="name another place, or remove it")
 
 
 def _described(folder: Path) -> Kit:

@@ -6,9 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from bundler.assemble import Built, Signers
 from bundler.building import Building
+from bundler.commands.main import cli
 from bundler.locking import Locking
 from bundler.settings import Settings
 from factory import Workshop, elliptic_signer, put, tree
@@ -216,3 +218,29 @@ def test_a_hostile_item_of_wheels_is_refused() -> None:
     ):
         with pytest.raises(FormatError):
             content.decode(content.encode(wheels(**changed)))
+
+
+def run(*arguments: object, code: int = 0) -> str:
+    done = CliRunner().invoke(cli, [str(word) for word in arguments])
+    assert done.exit_code == code, done.output
+    return done.output
+
+
+def test_the_program_offers_a_kit_and_unpacks_the_one_that_is_asked_for(carried: Built, tmp_path: Path) -> None:
+    root = Workshop(tmp_path / "site").site()
+    assert f"bundle kit --from {root.path} -o kit" in run("install", carried.path, "--root", root.path)
+    assert WINDOWS in run("list", "--root", root.path)
+    out = tmp_path / "kit"
+    several = run("kit", "--from", root.path, "-o", out, code=2)
+    assert f"--platform {LINUX} --python 3.11; --platform {WINDOWS} --python 3.11" in several
+    run("kit", "--from", root.path, "-o", out, "--platform", WINDOWS)
+    assert tree(out) == tree(tmp_path / "windows")
+    assert "no kit of that platform" in run("kit", "--from", root.path, "-o", out, "--python", "3.12", code=2)
+    assert "takes a kit as it is" in run("kit", "--from", root.path, "-o", out, "--extra", "serve", code=2)
+    assert tree(out) == tree(tmp_path / "windows")
+
+
+def test_a_site_without_kits_says_so(tmp_path: Path) -> None:
+    root = Workshop(tmp_path).site()
+    assert "no bundle brought a kit" in run("kit", "--from", root.path, "-o", tmp_path / "kit", code=2)
+    assert not (tmp_path / "kit").exists()

@@ -26,6 +26,7 @@ COMMANDS: Final = {
     "verify": ("verify", "Check every byte of a bundle, and who signed it."),
     "trust": ("trust", "Say whom this site trusts."),
     "install": ("install", "Verify a bundle and make its models active, or change nothing."),
+    "kit": ("kit", "Carry the program itself: a folder of wheels with an installer."),
     "list": ("list", "Show what is installed."),
     "models": ("models", "Look into one installed model."),
     "env": ("env", "Print the variables that clients read."),

@@ -1,0 +1,130 @@
+"""`bundle kit`: the program itself, as a folder that crosses the gap."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from bundler.commands.extras import require
+from bundler.commands.options import json_option, quiet_option, settings, store_option
+from bundler.commands.output import show, show_json, size
+
+if TYPE_CHECKING:
+    from bundler.kits.making import Made
+
+_PYTHON: Final = "{}.{}".format(*sys.version_info[:2])
+_FOLDER: Final = click.Path(path_type=Path, exists=True, file_okay=False)
+_FILE: Final = click.Path(path_type=Path, dir_okay=False)
+
+
+@click.command("kit")
+@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="The folder: new, or an older kit.")
+@click.option("--from", "root", metavar="ROOT", type=_FOLDER, help="Unpack a kit that a bundle brought to this site.")
+@click.option("--platform", help="The newest tag that the site has.  [default: manylinux_2_28_x86_64]")
+@click.option("--python", help=f"The Python that the site has.  [default: {_PYTHON}]")
+@click.option("--extra", "extras", multiple=True, help="Comma-separated; repeatable.  [default: serve,cpu]")
+@click.option("--find-links", "folders", multiple=True, type=_FOLDER, help="A folder of wheels to look in first.")
+@click.option("--constraint", type=_FILE, help="An earlier kit's requirements.txt: the same versions and wheels.")
+@click.option("--root-of-trust", "keys", multiple=True, type=_FILE, help="KEY.pub.pem, to go along; repeatable.")
+@store_option
+@json_option
+@quiet_option
+def command(
+    *,
+    out: Path,
+    root: Path | None,
+    platform: str | None,
+    python: str | None,
+    extras: tuple[str, ...],
+    folders: tuple[Path, ...],
+    constraint: Path | None,
+    keys: tuple[Path, ...],
+    store: Path | None,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Carry the program itself: a folder of wheels with an installer, for a machine that has Python and no network.
+
+    Resolved for the site's platform and Python, not for this machine's. Every file is in SHA256SUMS, whose digest
+    is the fingerprint of the kit. The same wheels and keys give the same bytes.
+
+    On a site, --from takes the kit that a bundle brought; --platform and --python choose among several.
+
+    Example: bundle kit -o kit --platform manylinux_2_28_aarch64 --root-of-trust line.pub.pem
+    """
+    if root is not None:
+        if extras or folders or constraint or keys or store:
+            raise click.UsageError("--from takes a kit as it is: only --platform and --python go with it")
+        _unpack(root, out, platform, python, as_json=as_json)
+        return
+    require(*((module, "build") for module in ("packaging", "pypi_simple", "requests", "resolvelib")))
+    from bundler.commands.progress import reporter
+    from bundler.kits.making import DEFAULT_EXTRAS, DEFAULT_PLATFORM, Order, make
+
+    asked = tuple(name for text in extras for name in text.split(",")) if extras else DEFAULT_EXTRAS
+    order = Order(platform or DEFAULT_PLATFORM, python or _PYTHON, asked, folders, constraint, keys)
+    with reporter(quiet=quiet, as_json=as_json) as progress:
+        made = make(out, order, settings(store), progress)
+    if as_json:
+        show_json(_document(made))
+    else:
+        _show(made)
+
+
+def _unpack(root: Path, out: Path, platform: str | None, python: str | None, *, as_json: bool) -> None:
+    """Write the one kit of ROOT that fits to `out`."""
+    from manifests.kit import SUMS
+    from runtime import kits
+    from runtime.root import Root
+
+    here = kits.installed(Root.open(root))
+    chosen = [each for each in here if each.kit.platform == (platform or each.kit.platform)]
+    chosen = [each for each in chosen if each.kit.python == (python or each.kit.python)]
+    if len(chosen) != 1:
+        there_are = "; ".join(f"--platform {each.kit.platform} --python {each.kit.python}" for each in here)
+        which = "no kit of that platform and Python" if not chosen else f"{len(chosen)} kits"
+        raise click.UsageError(f"{root} has {which}: {there_are}" if here else f"no bundle brought a kit to {root}")
+    (kit,) = chosen
+    kits.unpack(kit, out)
+    if as_json:
+        show_json({"kit": str(out), "program": kit.kit.program, "platform": kit.kit.platform, "python": kit.kit.python})
+        return
+    show(f"{out}: offline-bundle {kit.kit.program} for {kit.kit.platform}, Python {kit.kit.python}")
+    show(f"  every file is as it was signed in {kit.line}; `sh {out}/install.sh` installs it ({SUMS} lists it)")
+
+
+def _document(made: "Made") -> dict[str, object]:
+    from bundler.kits.readme import needs
+
+    return {
+        "kit": str(made.path),
+        "program": made.kit.program,
+        "platform": made.kit.platform,
+        "python": made.kit.python,
+        "extras": list(made.kit.extras),
+        "wheels": [wheel.file for wheel in made.kit.wheels],
+        "bytes": made.size,
+        "fingerprint": str(made.fingerprint),
+        "keys": [{"file": n, "fingerprint": k.fingerprint, "words": k.words} for n, k in sorted(made.keys.items())],
+        "needs": list(needs(made.kit)),
+    }
+
+
+def _show(made: "Made") -> None:
+    from bundler.kits.readme import commands, needs
+
+    kit = made.kit
+    extras = f"[{','.join(kit.extras)}]" if kit.extras else ""
+    show(f"{made.path}: offline-bundle{extras} {kit.program} for {kit.platform}, Python {kit.python}")
+    show(f"  {len(kit.wheels)} wheels, {size(made.size)}")
+    for name, key in sorted(made.keys.items()):
+        show(f"  key {name}: {key.fingerprint}")
+        show(f"      words: {key.words}")
+    show("the site must have")
+    for sentence in needs(kit):
+        show(f"  {sentence}")
+    show(f"fingerprint  {made.fingerprint}")
+    typed = commands(kit)
+    show(f"Read these 64 characters out over the phone: on the site, `{typed['sum']}` in the kit must print them.")
+    show(f"Then, on the site: {typed['install']} (README.txt has every step).")
