@@ -17,6 +17,7 @@ from typing import Final, Self
 
 from pypi_simple import PYPI_SIMPLE_ENDPOINT
 
+from bundler.sources.places import expanded
 from bundler.sources.urls import WEB, checked_url
 from manifests.errors import SourceError
 
@@ -53,7 +54,7 @@ class PackageIndexes:
         return cls(
             indexes=() if options.get("no-index", "").lower() in _TRUE else indexes,
             find_links=find_links,
-            certificates=Path(certificates).expanduser() if certificates else None,
+            certificates=expanded(certificates) if certificates else None,
             timeout=_seconds(options.get("timeout") or options.get("default-timeout")),
             proxy=options.get("proxy"),
         )

@@ -24,7 +24,8 @@ One tree. A family answers "what should I do next?"; the exit code stands on the
     ├── ModelError             look at the model or the input
     │   ├── UnknownModelError · ModelLoadError · InvalidInputError · MissingExtraError
     ├── NetworkRefusedError    something tried to leave an offline process
-    └── ListenError            the server's address cannot be had
+    ├── ListenError            the server's address cannot be had
+    └── FindingsError          `doctor` found a problem: do what stands below it
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -291,6 +292,13 @@ class ListenError(BundleError):
 
     exit_code = 71
     meaning = "the address or port cannot be listened on: choose another"
+
+
+class FindingsError(BundleError):
+    """`doctor` found at least one problem. Never raised: the findings are the answer, and this is its exit code."""
+
+    exit_code = 80
+    meaning = "`doctor` found a problem: what to do stands below each"
 
 
 def families(root: type[BundleError] = BundleError) -> Iterator[type[BundleError]]:

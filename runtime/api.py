@@ -63,9 +63,10 @@ class AutoModel:
 def _find(name: str | Path, root: str | Path | None) -> "InstalledModel":
     """A name that looks like a path is one. Any other is looked up first, and is a folder only if nothing has it."""
     from runtime.package_folder import read_package_folder  # noqa: PLC0415 - as above
+    from runtime.settings import expanded  # noqa: PLC0415 - as above
 
     if isinstance(name, Path) or name.startswith(_PATH_BEGINNINGS):
-        return read_package_folder(Path(name).expanduser())
+        return read_package_folder(expanded(name))
     try:
         return _installed(name, root)
     except (UnknownModelError, NotARootError):

@@ -41,20 +41,25 @@ class Settings:
 
 def locate_root(given: Path | None = None, environ: Mapping[str, str] | None = None) -> Path:
     """The root to use: `given`, or what the environment says."""
-    return given.expanduser().absolute() if given is not None else Settings.read(environ).root
+    return expanded(given).absolute() if given is not None else Settings.read(environ).root
+
+
+def expanded(path: Path | str) -> Path:
+    """`path` with `~` as the home of its user; that of a user whom nobody knows stays as it is."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111 - `Path.expanduser` raises for an unknown user
 
 
 def enclosing_root(path: Path) -> Path | None:
     """The root that `path` lies in, found by searching upward for its marker."""
-    resolved = Path(os.path.realpath(path.expanduser()))
+    resolved = Path(os.path.realpath(expanded(path)))
     return next((folder for folder in (resolved, *resolved.parents) if os.path.isfile(folder / MARKER)), None)  # noqa: PTH113 - a folder that may not be looked into is no root of ours
 
 
 def _root(variables: Mapping[str, str]) -> Path:
     if home := variables.get("BUNDLE_HOME"):
-        return Path(home).expanduser().absolute()
+        return expanded(home).absolute()
     for name in _CLIENT_VARIABLES:
         if (value := variables.get(name)) and (found := enclosing_root(Path(value))):
             return found
-    data = variables.get("XDG_DATA_HOME") or str(Path(variables.get("HOME", "~")).expanduser() / ".local" / "share")
+    data = variables.get("XDG_DATA_HOME") or str(expanded(variables.get("HOME", "~")) / ".local" / "share")
     return Path(data) / "bundle"

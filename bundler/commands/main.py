@@ -30,6 +30,7 @@ COMMANDS: Final = {
     "list": ("list", "Show what is installed."),
     "models": ("models", "Look into one installed model."),
     "env": ("env", "Print the variables that clients read."),
+    "doctor": ("doctor", "Find what is wrong on this machine, and how to mend it."),
     "infer": ("infer", "Run an installed model on pictures or tensors."),
     "serve": ("serve", "Answer over HTTP, with no network."),
 }

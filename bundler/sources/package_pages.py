@@ -23,6 +23,7 @@ from bundler.http import Client
 from bundler.once import Once
 from bundler.pip_settings import PackageIndexes
 from bundler.sources.base import Found, Local, Place, Remote
+from bundler.sources.places import expanded
 from bundler.sources.reference import Reference
 from bundler.sources.urls import WEB, shown, without_user
 from manifests.digest import Digest
@@ -212,4 +213,4 @@ def _local_path(place: str) -> Path | None:
     parts = urlsplit(place)
     if parts.scheme == "file":
         return Path(url2pathname(parts.path))
-    return None if parts.scheme in WEB else Path(place).expanduser()
+    return None if parts.scheme in WEB else expanded(place)

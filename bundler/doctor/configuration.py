@@ -1,0 +1,88 @@
+"""What the connected side is told by its environment: proxies, pip's settings, the hub's token, certificates.
+
+* Settings are read as `lock` reads them, pip's and the hub's apart, so that one fault does not hide the other.
+* No secret is shown: of a proxy its host, of a token that there is one.
+"""
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+from bundler.pip_settings import PackageIndexes
+from bundler.settings import Settings
+from bundler.sources.places import expanded
+from manifests.errors import SourceError
+from manifests.finding import Finding, Subject
+
+SUBJECT: Final = Subject("configuration")
+_PROXIES: Final = ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy")
+_SCHEMES: Final = frozenset({"http", "https", "socks4", "socks4a", "socks5", "socks5h"})
+_OF_THE_STORE: Final = ("HOME", "XDG_CACHE_HOME", "BUNDLE_STORE")
+_CERTIFICATES: Final = ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE", "CURL_CA_BUNDLE")
+
+
+def store_path(environ: Mapping[str, str]) -> Path:
+    """Where the store is. Settings that have nothing to do with it are kept out: a fault in them is a finding."""
+    told = {name: environ[name] for name in _OF_THE_STORE if name in environ}
+    return Settings.read({**told, "PIP_CONFIG_FILE": os.devnull, "HF_TOKEN": "none"}).store
+
+
+def look(environ: Mapping[str, str]) -> Iterator[Finding]:
+    """What of it cannot be used."""
+    yield from _packages(environ)
+    yield from _hub(environ)
+    for name in _PROXIES:
+        if value := environ.get(name):
+            yield judge_proxy(name, value)
+    for name in _CERTIFICATES:
+        if (path := environ.get(name)) and not Path(path).exists():
+            what = f"{name}={path} is not there: no server's certificate can be checked"
+            yield SUBJECT.problem("no-certificates", what, fix=f"unset {name}, or name a file of CA certificates")
+
+
+def judge_proxy(name: str, value: str) -> Finding:
+    """Whether requests can go through the proxy `value`, which is shown without its password."""
+    try:
+        parts = urlsplit(value if "://" in value else f"http://{value}")
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host, port = None, None
+    if not host or parts.scheme not in _SCHEMES:
+        fix = f"unset {name}, or set it to http://HOST:PORT"
+        return SUBJECT.problem("proxy", f"{name} is not the address of a proxy", fix=fix)
+    return SUBJECT.note("proxy", f"{name}: requests go through {host}{f':{port}' if port else ''}")
+
+
+def _packages(environ: Mapping[str, str]) -> Iterator[Finding]:
+    home = Path(environ["HOME"]) if environ.get("HOME") else Path.home()
+    try:
+        indexes = PackageIndexes.read(environ, home=home)
+    except SourceError as error:
+        fix = error.hint or "mend pip's setting that the message names: `pip config debug` shows where it stands"
+        yield SUBJECT.problem("pip-settings", error.message, fix=fix)
+        return
+    if indexes.certificates is not None and not indexes.certificates.exists():
+        what = f"pip is told of certificates at {indexes.certificates}, where there are none"
+        yield SUBJECT.problem("no-certificates", what, fix="pip config unset global.cert, or name a file")
+    for folder in (text for text in indexes.find_links if "://" not in text):
+        if not os.path.exists(expanded(folder)):  # noqa: PTH110 - nor is a folder that may not be looked into
+            what = f"pip is told to look for wheels in {folder}, which is not there"
+            fix = "unset PIP_FIND_LINKS, or `pip config unset global.find-links`"
+            yield SUBJECT.warning("no-find-links", what, fix=fix)
+    yield SUBJECT.fine(
+        "pip-settings", f"pip's settings: indexes {len(indexes.indexes)}, folders and pages {len(indexes.find_links)}"
+    )
+
+
+def _hub(environ: Mapping[str, str]) -> Iterator[Finding]:
+    without_pip = {name: value for name, value in environ.items() if not name.startswith("PIP_")}
+    try:
+        settings = Settings.read({**without_pip, "PIP_CONFIG_FILE": os.devnull})
+    except SourceError as error:
+        fix = error.hint or "mend or remove what the message names; `export HF_TOKEN=hf_…` wins over the file"
+        yield SUBJECT.problem("hub-settings", error.message, fix=fix)
+        return
+    said = "a token for the hub is here" if settings.hub.token else "no token for the hub: public models only"
+    yield SUBJECT.fine("hub-token", said)

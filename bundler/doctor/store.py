@@ -1,0 +1,79 @@
+"""The builder's store: whether it is one, whether this user may write to it, and what lies unfinished in it."""
+
+import os
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from manifests import canonical
+from manifests.errors import FormatError
+from manifests.finding import Finding, Subject
+from manifests.store import FORMAT
+
+SUBJECT: Final = Subject("store")
+_MARKER: Final = "store.json"
+_LIMIT: Final = 4096
+
+
+def is_there(path: Path) -> bool:
+    """Whether `path` has the mark of a store that this user can see."""
+    return os.path.isfile(path / _MARKER)  # noqa: PTH113 - False, not an error, for a folder that may not be looked into
+
+
+def look(path: Path) -> Iterator[Finding]:
+    """Whether `path` is a store, or can become one."""
+    if path.exists() and not path.is_dir():
+        yield SUBJECT.problem("store-is-a-file", f"{path} is a file", fix="name a folder with --store or BUNDLE_STORE")
+    elif not path.is_dir() or not any(path.iterdir()):
+        yield SUBJECT.note("no-store", f"there is no store at {path} yet; `bundle lock` makes it")
+        yield from _above(path)
+    elif not (path / _MARKER).is_file():
+        what = f"{path} has other things in it, and is not a store"
+        yield SUBJECT.warning("no-store", what, fix="name an empty or a new folder with --store or BUNDLE_STORE")
+    else:
+        yield _format(path)
+        yield _access(path)
+        yield from _unfinished(path / "partial")
+
+
+def _format(path: Path) -> Finding:
+    with (path / _MARKER).open("rb") as stream:
+        content = stream.read(_LIMIT + 1)
+    try:
+        described = canonical.decode(content, limit=_LIMIT, subject=str(path / _MARKER))
+    except FormatError as error:
+        fix = f"printf '{{\"format\":{FORMAT}}}' > {shlex.quote(str(path / _MARKER))}: what else is in it checks itself"
+        return SUBJECT.problem("store-marker", f"the mark of the store is damaged: {error.message}", fix=fix)
+    if described != {"format": FORMAT}:
+        what = f"{path} is a store of another format; this program knows {FORMAT}"
+        return SUBJECT.problem("store-format", what, fix="name another with --store, or bring the newer program")
+    return SUBJECT.fine("store", str(path))
+
+
+def _access(path: Path) -> Finding:
+    folders = [each for each in (path, *(path / name for name in ("partial", "chunks", "blobs"))) if each.exists()]
+    if closed := [each for each in folders if not os.access(each, os.R_OK | os.W_OK | os.X_OK)]:
+        fix = f"run as its owner, or name another store: sudo chown -R $(id -u) {shlex.quote(str(path))}"
+        return SUBJECT.problem("store-closed", f"this user may not read or write {closed[0]}", fix=fix)
+    return SUBJECT.fine("store-writable", "this user may read it and write to it")
+
+
+def _above(path: Path) -> Iterator[Finding]:
+    folder = next(each for each in (path, *path.parents) if each.exists())
+    if not os.access(folder, os.W_OK | os.X_OK):
+        fix = "name another with --store or BUNDLE_STORE"
+        yield SUBJECT.problem("store-closed", f"this user may not make it: {folder} cannot be written to", fix=fix)
+
+
+def _unfinished(folder: Path) -> Iterator[Finding]:
+    if not folder.is_dir():
+        return
+    sizes = [size for entry in folder.iterdir() if entry.is_file() and (size := entry.stat().st_size)]
+    if sizes:
+        what = f"{len(sizes)} downloads are unfinished, {sum(sizes):,} bytes: the next lock or build goes on with them"
+        yield SUBJECT.note(
+            "partial-downloads",
+            what,
+            fix=f"if they are not wanted, and no build runs: rm -r {shlex.quote(str(folder))}",
+        )

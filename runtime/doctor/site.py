@@ -1,0 +1,72 @@
+"""All that `doctor` looks at on a site, in order."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+
+from manifests.errors import BundleError
+from manifests.finding import Check
+from runtime import environment, generations
+from runtime.doctor import (
+    clients,
+    clock,
+    filesystem,
+    generation,
+    links,
+    providers,
+    trust_state,
+    variables,
+)
+from runtime.doctor import (
+    root as root_,
+)
+from runtime.doctor.clients import Site
+from runtime.root import Root
+
+
+def checks(
+    path: Path, *, given: Path | None, environ: Mapping[str, str], now: datetime, present: Mapping[str, str]
+) -> Iterator[Check]:
+    """The checks of the root at `path`, `given` being what `--root` said; `present` are this Python's distributions."""
+    yield root_.SUBJECT, lambda: root_.look(path, root_.rule(given, environ))
+    yield root_.SUBJECT, lambda: filesystem.look(root_.SUBJECT, path, elsewhere=filesystem.ROOT_ELSEWHERE)
+    root = Root(path) if root_.is_there(path) else None
+    if root is not None:
+        yield from _inside(root)
+    wanted = _wanted(root)
+    fix = variables.how(path if given else None)
+    site = Site(environ, wanted, _models(root), fix)
+    yield clock.SUBJECT, lambda: clock.look(root, now)
+    yield variables.SUBJECT, lambda: variables.look(environ, wanted, fix)
+    yield clients.SUBJECT, lambda: clients.look(present, site)
+    yield providers.SUBJECT, lambda: providers.look(environ, present)
+    yield providers.SUBJECT, providers.look_at_server
+
+
+def _inside(root: Root) -> Iterator[Check]:
+    yield root_.SUBJECT, lambda: root_.look_at_access(root)
+    yield links.SUBJECT, lambda: links.look(root)
+    yield trust_state.SUBJECT, lambda: trust_state.look(root)
+    yield trust_state.SUBJECT, lambda: trust_state.look_at_lines(root)
+    yield generation.SUBJECT, lambda: generation.look(root)
+    yield generation.SUBJECT, lambda: generation.look_at_leftovers(root)
+
+
+def _wanted(root: Root | None) -> dict[str, str]:
+    """The variables of the root; none where that cannot be said: `generation` says why."""
+    if root is not None:
+        with suppress(BundleError, OSError):
+            return environment.variables(root)
+    return {}
+
+
+def _models(root: Root | None) -> dict[str, int]:
+    """How many active models have each layout."""
+    counts: dict[str, int] = {}
+    if root is not None:
+        with suppress(BundleError, OSError):
+            for line in generations.active(root).values():
+                for layout in (layout for model in line.content.models for layout in model.layouts):
+                    counts[layout] = counts.get(layout, 0) + 1
+    return counts
