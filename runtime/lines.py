@@ -4,16 +4,18 @@
   signatures that count. With it a generation can be built anew without the medium.
 """
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from manifests import canonical, content
-from manifests.bundle import VerifiedBundle
 from manifests.content import Content, Item, Package
 from manifests.digest import Digest
 from manifests.errors import CorruptStoreError, FormatError, UnsupportedFormatError
 from manifests.manifest import Struct
+
+if TYPE_CHECKING:
+    from manifests.bundle import VerifiedBundle
 
 FORMAT: Final = 1
 MAXIMUM_SIZE: Final = 512 << 20
@@ -41,7 +43,7 @@ class Line(Struct, frozen=True, omit_defaults=False):
         return Digest.parse(self.content_digest)
 
 
-def of(bundle: VerifiedBundle) -> Line:
+def of(bundle: "VerifiedBundle") -> Line:
     """What a generation must know of `bundle`."""
     carried = bundle.index.content
     signatures = {}

@@ -1,6 +1,6 @@
 """`bundle env`: the variables that clients read."""
 
-import shlex
+import sys
 from pathlib import Path
 
 import click
@@ -8,23 +8,44 @@ import click
 from bundler.commands.options import json_option, root_option
 from bundler.commands.output import show_json
 
+FORMATS = ("sh", "powershell", "cmd", "docker", "systemd", "k8s")
+
 
 @click.command("env")
+@click.option("--format", "target", type=click.Choice(FORMATS), default="sh", show_default=True, help="Who reads it.")
+@click.option("--mount", metavar="PATH", help="Where a container sees the root.  [default: /bundle for docker and k8s]")
 @root_option
 @json_option
-def command(*, root: Path | None, as_json: bool) -> None:
-    """Print what each client reads, as shell exports.
+def command(*, target: str, mount: str | None, root: Path | None, as_json: bool) -> None:
+    """Print what each client reads: shell exports, or a file for one of the other formats.
+
+    \b
+    powershell  bundle env --format powershell | Out-String | Invoke-Expression
+    cmd         bundle env --format cmd > env.cmd, then: call env.cmd
+    docker      an --env-file; its first lines show the whole `docker run`
+    systemd     a drop-in that also closes the network to the service
+    k8s         env, volumeMounts and volumes of a Pod
+
+    In a container the root is mounted read-only at PATH; any user may read it, and what clients write beside goes to
+    a scratch folder. With --json, names and values alone.
 
     Example: eval "$(bundle env)"
-    """
-    from runtime.environment import variables
+    """  # noqa: D301 - \b is click's own mark
+    from runtime import environment_formats as formats
+    from runtime.environment import DEFAULT_MOUNT, environment, mount_point
     from runtime.root import Root
     from runtime.settings import locate_root
 
-    place = Root.open(locate_root(root))
-    values = variables(place)
+    place = mount if mount is not None else DEFAULT_MOUNT if target in formats.CONTAINERS else None
+    found = environment(
+        Root.open(locate_root(root)),
+        mount=None if place is None else mount_point(place),
+        scratch=formats.SCRATCH.get(target),
+    )
     if as_json:
-        show_json(values)
+        show_json(found.values)
         return
-    for name, value in values.items():
-        click.echo(f"export {name}={shlex.quote(value)}")
+    if target in formats.SCRATCH:  # files, which their readers take as UTF-8 on every machine
+        click.echo(formats.write(target, found).encode(), nl=False)
+    else:
+        click.echo(formats.write(target, found, encoding=sys.stdout.encoding), nl=False)

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from bundler.commands.options import json_option, root_option
+from bundler.commands.options import complete_files, json_option, model_argument, root_option
 from bundler.commands.output import show, show_json
 from manifests.errors import InvalidInputError
 
@@ -18,9 +18,14 @@ _SEPARATORS = tuple(separator for separator in (os.sep, os.altsep) if separator)
 
 
 @click.command("infer")
-@click.argument("model_id", metavar="ID")
-@click.argument("inputs", metavar="INPUT...", nargs=-1, required=True)
-@click.option("--draw", metavar="OUT", help="Write the drawn picture to this file or folder; several need a folder.")
+@model_argument(folders=True)
+@click.argument("inputs", metavar="INPUT...", nargs=-1, required=True, shell_complete=complete_files)
+@click.option(
+    "--draw",
+    metavar="OUT",
+    shell_complete=complete_files,
+    help="Write the drawn picture to this file or folder; several need a folder.",
+)
 @click.option("--confidence", type=click.FloatRange(0, 1), help="Least confidence of a detection.  [default: 0.25]")
 @click.option("--iou", type=click.FloatRange(0, 1), help="Overlap above which two boxes are one.  [default: 0.45]")
 @click.option("--package", "package_id", help="Which package to run.  [default: the best for this machine]")

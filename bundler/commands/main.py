@@ -10,12 +10,15 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import Final, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
 
 import click
 
 from bundler.commands.output import show_error, show_json
 from manifests.errors import BundleError, StorageError
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 COMMANDS: Final = {
     "init": ("init", "Write a commented manifest from what is there."),
@@ -29,10 +32,13 @@ COMMANDS: Final = {
     "kit": ("kit", "Carry the program itself: a folder of wheels with an installer."),
     "list": ("list", "Show what is installed."),
     "models": ("models", "Look into one installed model."),
+    "export": ("export", "Copy installed models into a plain folder for other hosts."),
     "env": ("env", "Print the variables that clients read."),
     "doctor": ("doctor", "Find what is wrong on this machine, and how to mend it."),
     "infer": ("infer", "Run an installed model on pictures or tensors."),
     "serve": ("serve", "Answer over HTTP, with no network."),
+    "completion": ("completion", "Print the completion script of a shell."),
+    "manual": ("manual", "Print the manual, or write it as man pages."),
 }
 _INTERRUPTED: Final = 130
 
@@ -56,6 +62,13 @@ class Commands(click.Group):
         """One line each."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list["CompletionItem[str]"]:
+        """Names and lines from `COMMANDS`, options from click."""
+        from click.shell_completion import CompletionItem
+
+        names = [CompletionItem(name, help=text) for name, (_, text) in COMMANDS.items() if name.startswith(incomplete)]
+        return names + click.Command.shell_complete(self, ctx, incomplete)
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from bundler.commands.options import json_option, root_option
+from bundler.commands.options import json_option, model_argument, root_option
 from bundler.commands.output import show, show_json
 from runtime.catalogue import InstalledPackage
 
@@ -18,7 +18,7 @@ def command() -> None:
 
 
 @command.command("show")
-@click.argument("model_id", metavar="ID")
+@model_argument()
 @root_option
 @json_option
 def show_(*, model_id: str, root: Path | None, as_json: bool) -> None:
@@ -54,7 +54,7 @@ def _facts(package: InstalledPackage) -> dict[str, object]:
 
 
 @command.command("explain")
-@click.argument("model_id", metavar="ID")
+@model_argument()
 @root_option
 @json_option
 def explain(*, model_id: str, root: Path | None, as_json: bool) -> None:
@@ -68,7 +68,9 @@ def explain(*, model_id: str, root: Path | None, as_json: bool) -> None:
     from runtime.settings import Settings, locate_root
 
     model = open_catalogue(locate_root(root)).get(model_id)
-    choice = negotiation.choose(model, this_machine(providers=Settings.read().execution_providers))
+    settings = Settings.read()
+    wishes = negotiation.Wishes(device=settings.device)
+    choice = negotiation.choose(model, this_machine(providers=settings.execution_providers), wishes)
     if as_json:
         show_json([{"package": one.package.id, "kept": one.kept, "reason": one.reason} for one in choice.decisions])
         return

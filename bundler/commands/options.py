@@ -1,12 +1,20 @@
-"""Options that several commands share, spelled one way."""
+"""Options that several commands share, spelled one way, and what a shell completes in them.
 
+* A completion never fails and prints nothing: what cannot be read completes to nothing.
+"""
+
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
     from bundler.settings import Settings
+
+_Decorated = TypeVar("_Decorated", bound=Callable[..., Any])
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
 quiet_option = click.option("-q", "--quiet", is_flag=True, help="No progress, no notes.")
@@ -28,3 +36,51 @@ def settings(store: Path | None) -> "Settings":
 
     found = Settings.read(os.environ)
     return replace(found, store=store.expanduser().absolute()) if store else found
+
+
+def model_argument(*, folders: bool = False) -> Callable[[_Decorated], _Decorated]:
+    """The argument ID: an installed model. With `folders`, a package folder does as well."""
+
+    def complete(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list["CompletionItem[str]"]:
+        found = complete_models(ctx, parameter, incomplete)
+        return found or (complete_files(ctx, parameter, incomplete) if folders else [])
+
+    return click.argument("model_id", metavar="ID", shell_complete=complete)
+
+
+def complete_models(ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list["CompletionItem[str]"]:
+    """Ids and aliases of the models in the root of this line that begin with `incomplete` and are not given yet."""
+    from click.shell_completion import CompletionItem
+
+    given = {str(word) for value in ctx.params.values() for word in (value if isinstance(value, tuple) else (value,))}
+    names = _installed_names(ctx.params.get("root"))
+    return [CompletionItem(name) for name in names if name.startswith(incomplete) and name not in given]
+
+
+def complete_exported(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list["CompletionItem[str]"]:
+    """As `complete_models`; a folder where no model is left to name."""
+    from click.shell_completion import CompletionItem
+
+    return complete_models(ctx, parameter, incomplete) or [CompletionItem(incomplete, type="dir")]
+
+
+def complete_files(_ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list["CompletionItem[str]"]:
+    """The shell's own completion of a path."""
+    from click.shell_completion import CompletionItem
+
+    return [CompletionItem(incomplete, type="file")]
+
+
+def _installed_names(root: Path | None) -> list[str]:
+    import os
+
+    from manifests.errors import BundleError
+    from runtime.generations import open_catalogue
+    from runtime.settings import locate_root
+
+    try:
+        place = None if root is None else Path(os.path.expandvars(root))  # the shell gives the words as they were typed
+        models = open_catalogue(locate_root(place)).models
+    except (BundleError, OSError, ValueError, RuntimeError):
+        return []
+    return sorted({name for model in models for name in (model.id, *model.aliases)})
