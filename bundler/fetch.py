@@ -291,7 +291,7 @@ def _room(version: Version, request: Request, start: int) -> int | None:
 
 def _version(response: requests.Response) -> Version:
     size: int | None = None
-    if response.status_code == 206:
+    if _is_part(response):
         total = response.headers.get("Content-Range", "").rpartition("/")[2]
         size = int(total) if total.isdecimal() else None
     elif (length := response.headers.get("Content-Length", "")).isdecimal():
@@ -299,9 +299,14 @@ def _version(response: requests.Response) -> Version:
     return Version(response.headers.get("ETag", ""), response.headers.get("Last-Modified", ""), size)
 
 
+def _is_part(response: requests.Response) -> bool:
+    """Whether the body is a part of the file: some servers say so in the range alone, with the status 200."""
+    return response.status_code == 206 or "Content-Range" in response.headers
+
+
 def _start_of(response: requests.Response, held: tuple[Version, int] | None, version: Version) -> int | None:
     """From which byte on the response is: 0 if it is the whole file, None if it does not fit what is here."""
-    if response.status_code == 200:
+    if not _is_part(response):
         return 0
     if held is None:
         return None

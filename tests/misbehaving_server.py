@@ -62,11 +62,15 @@ class IgnoreRange:
     """The whole file, whatever part was asked for."""
 
 
+class PartAsWhole:
+    """The part that was asked for, under the status of a whole file; only its range says so."""
+
+
 class WrongPart:
     """Another part than was asked for."""
 
 
-Fault = Cut | Answer | Stall | Change | Chunked | Claim | Gzip | IgnoreRange | WrongPart
+Fault = Cut | Answer | Stall | Change | Chunked | Claim | Gzip | IgnoreRange | PartAsWhole | WrongPart
 
 
 @dataclass
@@ -108,7 +112,8 @@ class Misbehaving:
             self._send_chunks(request, body, fault.end_after)
             return
         length = len(body) + (fault.more if isinstance(fault, Claim) else 0)
-        request.head(206 if start else 200, Content_Length=str(length), **headers)
+        partial = start and not isinstance(fault, PartAsWhole)
+        request.head(206 if partial else 200, Content_Length=str(length), **headers)
         self._send(request, body, fault)
 
     def _start(self, request: Request) -> int:

@@ -34,7 +34,19 @@ from manifests.errors import (
 )
 from manifests.locks import FileLock
 from manifests.progress import Silent
-from misbehaving_server import Answer, Change, Chunked, Claim, Cut, Gzip, IgnoreRange, Stall, WrongPart, misbehaving
+from misbehaving_server import (
+    Answer,
+    Change,
+    Chunked,
+    Claim,
+    Cut,
+    Gzip,
+    IgnoreRange,
+    PartAsWhole,
+    Stall,
+    WrongPart,
+    misbehaving,
+)
 
 CONTENT = random.Random(1).randbytes(300_000)
 OTHER = random.Random(2).randbytes(280_000)
@@ -173,6 +185,12 @@ def test_without_anything_to_tell_versions_apart_it_starts_over(tmp_path: Path) 
 def test_a_server_that_ignores_ranges_sends_the_whole_file_again(tmp_path: Path) -> None:
     with misbehaving(CONTENT, Cut(100_000), IgnoreRange()) as server:
         assert fetch(server.url, tmp_path).path.read_bytes() == CONTENT
+
+
+def test_a_part_under_the_status_of_a_whole_file_is_a_part(tmp_path: Path) -> None:
+    with misbehaving(CONTENT, Cut(100_000), PartAsWhole()) as server:
+        assert fetch(server.url, tmp_path).path.read_bytes() == CONTENT
+    assert len(server.requests) == 2
 
 
 def test_a_part_that_was_not_asked_for_is_thrown_away(tmp_path: Path) -> None:
