@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from bundler.pip_settings import PackageIndexes
+from bundler.sources.places import expanded
 from bundler.sources.urls import checked_url
 from manifests.errors import SourceError
 
@@ -40,11 +41,20 @@ class Hub:
 
 
 @dataclass(frozen=True, slots=True)
+class Buckets:
+    """S3. Credentials, profiles and regions are boto3's own business: it reads the usual AWS_* variables itself."""
+
+    endpoint: str | None = None
+    """None for what boto3 would ask: AWS, or the endpoint of a profile."""
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """What the connected side was told by its environment."""
 
     store: Path
     hub: Hub = Hub()
+    buckets: Buckets = Buckets()
     packages: PackageIndexes = field(default_factory=PackageIndexes)
     certificates: Path | None = None
     """A file of CA certificates, or a folder of them; None for those that come with the HTTP library."""
@@ -64,6 +74,7 @@ class Settings:
         return cls(
             store=Path(environ.get("BUNDLE_STORE") or caches / "offline-bundle" / "store"),
             hub=Hub(endpoint, _hub_token(environ, caches)),
+            buckets=Buckets(_bucket_endpoint(environ)),
             packages=packages,
             certificates=_certificates(environ, packages),
             patience=Patience(stall=max(packages.timeout or 0.0, Patience().stall)),
@@ -71,12 +82,20 @@ class Settings:
         )
 
 
+def _bucket_endpoint(environ: Mapping[str, str]) -> str | None:
+    for name in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"):
+        if endpoint := environ.get(name, "").rstrip("/"):
+            checked_url(endpoint, subject=name)
+            return endpoint
+    return None
+
+
 def _hub_token(environ: Mapping[str, str], caches: Path) -> str | None:
     """The token of `HF_TOKEN`, or of the file where the hub's own client keeps it."""
     if token := (environ.get("HF_TOKEN") or environ.get("HUGGING_FACE_HUB_TOKEN") or "").strip():
         return _checked_token(token, "HF_TOKEN")
     home = Path(environ.get("HF_HOME") or caches / "huggingface")
-    path = Path(environ.get("HF_TOKEN_PATH") or home / "token").expanduser()
+    path = expanded(environ.get("HF_TOKEN_PATH") or home / "token")
     try:
         with path.open(encoding="utf-8") as stream:
             return _checked_token(stream.read(_TOKEN_LIMIT).strip(), str(path)) or None

@@ -18,8 +18,8 @@ from manifests.naming import check_ids, checked_id, checked_line, checked_packag
 from manifests.paths import check_tree, checked_path
 
 FORMAT: Final = 1
-VALIDATORS: Final = ("etag", "last-modified")
-"""Keys of a pin that a web server changes without changing the file."""
+VALIDATORS: Final = ("etag", "last-modified", "version-id")
+"""Keys of a pin that a server changes without changing the file."""
 MAXIMUM_SIZE: Final = 256 << 20
 """Bytes of a lock; a file takes some 300, so this is room for most of a million."""
 

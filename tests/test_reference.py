@@ -69,7 +69,6 @@ def test_a_file_below_a_folder_is_a_source_of_its_own() -> None:
         ("gopher://x/y", "unknown scheme gopher://"),
         ("https://", "names no host"),
         ("pypi://", "names nothing"),
-        ("s3://models/x.bin", "s3:// is not supported by this version"),
         ("az://c/p", "not supported"),
         ("oci://r/n:t", "not supported"),
         ("roboflow://w/1", "not supported"),

@@ -21,8 +21,8 @@ from manifests.digest import Digest
 from manifests.errors import ManifestError
 
 FILE: Final = "file"
-SCHEMES: Final = (FILE, "hf", "http", "https", "pypi")
-_PLANNED: Final = ("az", "oci", "roboflow", "s3")
+SCHEMES: Final = (FILE, "hf", "http", "https", "pypi", "s3")
+_PLANNED: Final = ("az", "oci", "roboflow")
 _SCHEME: Final = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<rest>.*)", re.DOTALL)
 _DIGEST: Final = re.compile(r"sha256=(?P<hex>[0-9A-Fa-f]{64})")
 _SIGNED: Final = frozenset(

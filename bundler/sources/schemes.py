@@ -10,6 +10,7 @@ from bundler.sources.file import FileSource
 from bundler.sources.hf import HubSource
 from bundler.sources.https import WebSource
 from bundler.sources.pypi import PackageSource
+from bundler.sources.s3 import BucketSource
 
 
 def sources(settings: Settings, client: Client, base: Path) -> Mapping[str, Source]:
@@ -21,4 +22,5 @@ def sources(settings: Settings, client: Client, base: Path) -> Mapping[str, Sour
         "http": web,
         "https": web,
         "pypi": PackageSource(settings.packages, client),
+        "s3": BucketSource(settings),
     }

@@ -1,0 +1,58 @@
+"""A real S3 server with one bucket, `models`: rclone's."""
+
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+KEY, SECRET = "AKIDEXAMPLE", "wJalrXUtnFEMI+hush/SECRET"
+FILES = {
+    "org/m/config.json": b"{}",
+    "org/m/onnx/model.onnx": b"weights" * 1000,
+    "single.bin": b"one",
+    "a #1!.bin": b"x",
+}
+
+
+@dataclass
+class Bucket:
+    """A running S3 server and the folder of its one bucket, `models`."""
+
+    url: str
+    folder: Path
+    log: Path
+
+
+@contextmanager
+def bucket_server(folder: Path, *keys: str, files: Mapping[str, bytes] = FILES) -> Iterator[Bucket]:
+    """`rclone serve s3` over `served` in `folder`, with these files in it; without keys anybody may read."""
+    (folder / "served" / "models").mkdir(parents=True)
+    for name, content in files.items():
+        path = folder / "served" / "models" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    log = folder / ".rclone.log"
+    program = str(Path(sys.executable).with_name("rclone"))
+    command = [program, "serve", "s3", "--addr", "127.0.0.1:0", "--config", os.devnull, "--dir-cache-time", "0s"]
+    command += [word for key in keys for word in ("--auth-key", key)]
+    with log.open("wb") as stream:
+        server = subprocess.Popen([*command, str(folder / "served")], stdout=stream, stderr=stream)
+    try:
+        yield Bucket(_address(log, server), folder / "served" / "models", log)
+    finally:
+        server.terminate()
+        server.wait(10)
+
+
+def _address(log: Path, server: "subprocess.Popen[bytes]") -> str:
+    for _ in range(200):
+        if said := re.search(r"http://127\.0\.0\.1:\d+", log.read_text()):
+            return said[0]
+        assert server.poll() is None, log.read_text()
+        time.sleep(0.05)
+    raise AssertionError(log.read_text())
