@@ -28,9 +28,7 @@ def carried(*blobs: bytes) -> Content:
     return Content(
         line="line",
         sequence=1,
-        items=(
-            Model(id="a/b", task="raw", commit="0" * 40, layouts=("directory",), packages=(package,)),
-        ),
+        items=(Model(id="a/b", task="raw", commit="0" * 40, layouts=("directory",), packages=(package,)),),
     )
 
 
@@ -128,9 +126,7 @@ def _resized() -> Content:
     return Content(
         line="line",
         sequence=1,
-        items=(
-            Model(id="a/b", task="raw", commit="0" * 40, layouts=("directory",), packages=(package,)),
-        ),
+        items=(Model(id="a/b", task="raw", commit="0" * 40, layouts=("directory",), packages=(package,)),),
     )
 
 
