@@ -3,9 +3,11 @@
 Owns every call into onnxruntime and the translation of its errors; nothing else imports it.
 * onnxruntime is imported when the first graph is opened, not before: the rest of the runtime works without it.
 * A feed is compared with the graph's declared inputs before onnxruntime sees it.
+* It reports nothing to its maker. A host program that imports onnxruntime first must see to that itself.
 * No provider that reaches over a network is ever used, and none is fallen back to silently.
 """
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +27,9 @@ CPU_PROVIDER: Final = "CPUExecutionProvider"
 
 # Azure's provider forwards a graph to a service elsewhere: on a site without a network it can only mislead.
 _NETWORKED_PROVIDERS: Final = frozenset({"AzureExecutionProvider"})
+
+_TELEMETRY_OFF: Final = "ORT_DISABLE_TELEMETRY"
+"""Its native code looks up its maker's host and leaves files in the user's home, unless told so before it is loaded."""
 
 # onnxruntime's name for an element type, the Open Inference Protocol's, and numpy's (None: numpy has none).
 _DATATYPES: Final = (
@@ -192,6 +197,8 @@ def _dimension(size: object) -> int | None:
 
 
 def _onnxruntime() -> ModuleType:
+    """The library. Told before it is loaded to report nothing to its maker: the guard cannot see native code."""
+    os.environ[_TELEMETRY_OFF] = "1"
     try:
         import onnxruntime  # noqa: PLC0415 - heavy, and absent where nothing is run
     except ImportError as error:

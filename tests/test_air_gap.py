@@ -73,6 +73,16 @@ def test_verify_install_and_infer_ask_nothing_of_any_network(carried: list[str])
     assert "face" in done.stdout
 
 
+def test_native_code_is_told_to_report_nothing_and_leaves_nothing_behind(carried: list[str], tmp_path: Path) -> None:
+    """onnxruntime's telemetry, which no guard of Python's sees, begins with files in the user's home."""
+    home = tmp_path / "home"
+    home.mkdir()
+    variables = {**os.environ, "HOME": str(home), "ORT_DISABLE_TELEMETRY": "0"}
+    command = [sys.executable, "-c", WATCHED, *carried]
+    subprocess.run(command, capture_output=True, check=True, env=variables)
+    assert list(home.rglob("*")) == []
+
+
 def test_the_watch_does_catch_what_leaves(carried: list[str]) -> None:
     done = run(["leave", *carried[1:]])
     assert done.returncode == 99

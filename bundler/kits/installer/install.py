@@ -383,10 +383,13 @@ def _program(environment: Path, name: str) -> Path:
 
 
 def _clean() -> dict[str, str]:
-    """The environment without what changes Python or pip. The null device as configuration: pip reads none at all."""
+    """The environment without what changes Python or pip. The null device as configuration: pip reads none at all.
+
+    What is tried reports nothing to anybody: onnxruntime would, as soon as it is loaded.
+    """
     dropped = ("PIP_", "PYTHON", "__PYVENV")
     kept = {name: text for name, text in os.environ.items() if not name.upper().startswith(dropped)}
-    return {**kept, "PIP_CONFIG_FILE": os.devnull}
+    return {**kept, "PIP_CONFIG_FILE": os.devnull, "ORT_DISABLE_TELEMETRY": "1"}
 
 
 def _remove(environment: Path) -> None:
