@@ -40,6 +40,7 @@ class Built:
     content: Digest
     index: Digest
     models: int
+    kits: int
     files: int
     raw: int
     carried: int
@@ -234,7 +235,8 @@ def _built(out: Path, planned: Plan, front: Front, signers: Signers) -> Built:
         sequence=carried.sequence,
         content=Digest.of(content.encode(carried)),
         index=Digest.of(front.index),
-        models=len(carried.items),
+        models=len(carried.models),
+        kits=len(carried.wheels),
         files=len(files),
         raw=sum(file.size for file in files),
         carried=sum(planned.lengths),

@@ -17,7 +17,7 @@ from bundler import encode, onnx
 from bundler.kits import stored
 from bundler.onnx import OnnxFile
 from manifests import canonical, content
-from manifests.content import Content, File, Item, Model, Package, Wheels
+from manifests.content import Content, File, Item, Kit, Model, Package, Wheels
 from manifests.errors import ManifestError
 from manifests.kit import package_id
 from manifests.lock import Lock, LockedFile, LockedKit, LockedModel, LockedPackage
@@ -50,15 +50,21 @@ def describe(lock: Lock, store: Store, reporter: Reporter) -> Content:
 
 
 def _wheels(locked: LockedKit, store: Store) -> Wheels:
-    for package in locked.packages:
-        described = stored.read(package.files, store, subject=f"{locked.id} {package.id}")
-        if (package_id(described), described.program) != (package.id, locked.program):
-            raise ManifestError(f"{locked.id}: package {package.id} is the kit of another platform or program")
-    packages = (
-        Package(id=package.id, files=tuple(_file(file) for file in package.files), default=number == 0)
-        for number, package in enumerate(locked.packages)
+    kits = (_kit(locked, package, store, first=number == 0) for number, package in enumerate(locked.packages))
+    return Wheels(id=locked.id, program=locked.program, packages=tuple(kits))
+
+
+def _kit(item: LockedKit, locked: LockedPackage, store: Store, *, first: bool) -> Kit:
+    described = stored.read(locked.files, store, subject=f"{item.id} {locked.id}")
+    if (package_id(described), described.program) != (locked.id, item.program):
+        raise ManifestError(f"{item.id}: package {locked.id} is the kit of another platform or program")
+    return Kit(
+        id=locked.id,
+        files=tuple(_file(file) for file in locked.files),
+        default=first,
+        platform=described.platform,
+        python=described.python,
     )
-    return Wheels(id=locked.id, program=locked.program, packages=tuple(packages))
 
 
 def _model(locked: LockedModel, store: Store, reporter: Reporter) -> Model:

@@ -322,7 +322,9 @@ def _refusal(response: requests.Response, *, subject: str) -> SourceError:
         private = "if it is private, set HF_TOKEN" if code == "RepoNotFound" else ""
         return SourceNotFoundError(message, hint=private)
     if status in _DENIED:
-        return SourceDeniedError(message, hint="credentials come from HF_TOKEN, AWS_* variables, pip's configuration or ~/.netrc")
+        return SourceDeniedError(
+            message, hint="credentials come from HF_TOKEN, AWS_* variables, pip's configuration or ~/.netrc"
+        )
     return SourceError(message)
 
 

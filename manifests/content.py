@@ -5,6 +5,7 @@
   to be a path that may leave a folder.
 """
 
+import re
 from collections.abc import Iterator
 from typing import ClassVar, Final, TypeAlias
 
@@ -28,6 +29,7 @@ MAXIMUM_SIZE: Final = 256 << 20
 MODEL: Final = "model"
 WHEELS: Final = "wheels"
 KINDS: Final = (MODEL, WHEELS)
+_WORD: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+!-]{0,63}")
 
 
 class File(Struct, frozen=True):
@@ -71,13 +73,20 @@ class Model(Struct, frozen=True, tag_field="kind", tag=MODEL):
     licenses: tuple[str, ...] = ()
 
 
+class Kit(Package, frozen=True, kw_only=True):
+    """A package of wheels: a kit, for this platform (a wheel's tag) and this Python, as `3.11`."""
+
+    platform: str
+    python: str
+
+
 class Wheels(Struct, frozen=True, tag_field="kind", tag=WHEELS):
-    """An item of kind `wheels`: this program at version `program`. Each package is a kit, for one platform."""
+    """An item of kind `wheels`: this program at version `program`, in a kit for each platform."""
 
     kind: ClassVar[str] = WHEELS
     id: str
     program: str
-    packages: tuple[Package, ...]
+    packages: tuple[Kit, ...]
 
 
 Item: TypeAlias = Model | Wheels
@@ -172,9 +181,10 @@ def _check_model(item: Model) -> None:
 
 
 def _check_wheels(item: Wheels) -> None:
-    if not item.program or not item.program.isprintable():
-        raise FormatError(f"content: {item.id}: a version is printable text")
-    if any(package.backend or package.quantization for package in item.packages):
+    for text in (item.program, *(text for kit in item.packages for text in (kit.platform, kit.python))):
+        if not _WORD.fullmatch(text):
+            raise FormatError(f"content: {item.id}: {text!r} is no version, platform or Python")
+    if any(kit.backend or kit.quantization for kit in item.packages):
         raise FormatError(f"content: {item.id}: wheels have no backend")
 
 

@@ -30,7 +30,8 @@ MAXIMUM_DESCRIPTION: Final = 1 << 20
 MAXIMUM_SUMS: Final = 1 << 20
 _PYTHON: Final = re.compile(r"3\.[1-9][0-9]?")
 _NAME: Final = re.compile(r"[a-z0-9]+(?:[._-][a-z0-9]+)*")
-_PLATFORM: Final = re.compile(r"[a-z0-9][a-z0-9_]{0,63}")
+_PLATFORM: Final = re.compile(r"[a-z0-9][a-z0-9_]{0,39}")
+_VERSION: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+!-]{0,63}")
 _SUM: Final = re.compile(r"([0-9a-f]{64})  (\S.*)")
 
 
@@ -67,6 +68,8 @@ def decode(content: bytes, *, subject: str) -> Kit:
     kit = canonical.convert(value, Kit, subject=subject)
     if kit.format != FORMAT or not _PYTHON.fullmatch(kit.python) or not _PLATFORM.fullmatch(kit.platform):
         raise FormatError(f"{subject}: no kit of format {FORMAT} says such a Python or platform")
+    if not all(map(_VERSION.fullmatch, (kit.program, *kit.extras, *(wheel.version for wheel in kit.wheels)))):
+        raise FormatError(f"{subject}: a version or extra is no word")
     for wheel in kit.wheels:
         if "/" in checked_path(wheel.file) or not wheel.file.endswith(".whl") or wheel.size < 0:
             raise FormatError(f"{subject}: {wheel.file} is not the name of a wheel")

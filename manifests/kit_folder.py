@@ -15,14 +15,12 @@ from manifests.publish import replacing_folder, translated
 
 @contextmanager
 def replacing_kit(out: Path) -> Iterator[Path]:
-    """The path of a new folder, for the block to make, that takes the place of `out`: of nothing, or an older kit.
+    """A new, empty folder for the block to fill, that takes the place of `out`: of nothing, or an older kit.
 
     Errors: `StorageError` if anything else is in the way.
     """
-    with translated(out):
-        target = out.resolve()
-    refuse_to_replace_anything_else(target)
-    with replacing_folder(target) as folder:
+    refuse_to_replace_anything_else(out)
+    with replacing_folder(out) as folder:
         yield folder
 
 

@@ -1,5 +1,6 @@
 """Kits that bundles brought: this program, for some platform, as it lies in the active generation.
 
+* What a kit is for stands in the signed index: a site shows and unpacks one that only a newer program can describe.
 * A kit is offered and unpacked, never run: which program answers on this machine is its operator's decision.
 * What is unpacked is compared with the digests of the signed bundle once more.
 """
@@ -11,10 +12,9 @@ from pathlib import Path
 from typing import Final
 
 from manifests import kit
-from manifests.content import File, Package
+from manifests.content import File, Kit
 from manifests.digest import Digest
-from manifests.errors import CorruptStoreError, FormatError, StorageError
-from manifests.kit import Kit
+from manifests.errors import CorruptStoreError
 from manifests.kit_folder import replacing_kit
 from manifests.publish import publishing, sync_folder, translated
 from runtime import generations
@@ -28,13 +28,13 @@ _AGAIN: Final = "`bundle install BUNDLE --recheck` with the bundle that brought 
 
 @dataclass(frozen=True, slots=True)
 class InstalledKit:
-    """One kit of a bundle line: `directory` is where it lies, `package` what is in it, `kit` what it is for."""
+    """One kit of a bundle line: the version of the program in it, and where it lies."""
 
     line: str
     id: str
-    directory: Path
-    package: Package
+    program: str
     kit: Kit
+    directory: Path
 
 
 def installed(root: Root) -> tuple[InstalledKit, ...]:
@@ -44,15 +44,12 @@ def installed(root: Root) -> tuple[InstalledKit, ...]:
 
 
 def of_lines(generation: Path, lines: Mapping[str, Line]) -> tuple[InstalledKit, ...]:
-    """The kits of these lines, whose trees lie in the folder `generation`. Errors: `CorruptStoreError`."""
-    places = [
-        (name, item.id, generation / layout.folder(item, package), package)
+    """The kits of these lines, whose trees lie in the folder `generation`."""
+    return tuple(
+        InstalledKit(name, item.id, item.program, each, generation / layout.folder(item, each))
         for name, line in sorted(lines.items())
         for item in line.content.wheels
-        for package in item.packages
-    ]
-    return tuple(
-        InstalledKit(name, item, folder, package, _described(folder)) for name, item, folder, package in places
+        for each in item.packages
     )
 
 
@@ -62,26 +59,19 @@ def unpack(chosen: InstalledKit, out: Path) -> None:
     Errors: `StorageError` if something else is in the way; `CorruptStoreError` for a file that is not as it was signed.
     """
     with replacing_kit(out) as fresh:
-        for file in chosen.package.files:
+        for file in chosen.kit.files:
             _copy(chosen.directory / file.path, fresh / file.path, file)
-        for folder in sorted({(fresh / file.path).parent for file in chosen.package.files}):
+        for folder in sorted({(fresh / file.path).parent for file in chosen.kit.files}):
             sync_folder(folder)
 
 
-def _described(folder: Path) -> Kit:
-    path = folder / kit.DESCRIPTION
-    try:
-        with translated(path), path.open("rb") as stream:
-            return kit.decode(stream.read(kit.MAXIMUM_DESCRIPTION + 1), subject=str(path))
-    except (FormatError, StorageError) as error:
-        raise CorruptStoreError(f"{path} cannot be read: {error}", hint=_AGAIN) from error
-
-
 def _copy(source: Path, target: Path, file: File) -> None:
-    hash_ = sha256()
+    hash_, left = sha256(), file.size
     with translated(source), source.open("rb") as reader, publishing(target, mode=kit.mode(file.path)) as writer:
-        while piece := reader.read(_PIECE):
+        while piece := reader.read(min(_PIECE, left + 1)):
             hash_.update(piece)
-            writer.write(piece)
-        if Digest(hash_.digest()) != file.digest:
+            left -= writer.write(piece)
+            if left < 0:
+                break
+        if left or Digest(hash_.digest()) != file.digest:
             raise CorruptStoreError(f"{source} is not the file that was signed", hint=_AGAIN)

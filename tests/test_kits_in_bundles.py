@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from msgspec.structs import replace as replace_struct
 
 from bundler.assemble import Built, Signers
 from bundler.building import Building
@@ -17,7 +18,7 @@ from factory import Workshop, elliptic_signer, put, tree
 from kit_files import kit_files, write_kit
 from manifests import content, kit
 from manifests.bundle import SealedBundle
-from manifests.content import Content, File, Package, Wheels
+from manifests.content import Content, File, Kit, Wheels
 from manifests.errors import BundleError, CorruptStoreError, FormatError, ManifestError, NamingError, StorageError
 from manifests.keyring import Keyring
 from manifests.progress import Silent
@@ -52,10 +53,10 @@ def carried(tmp_path: Path) -> Built:
 def test_a_bundle_may_carry_nothing_but_kits(carried: Built, tmp_path: Path) -> None:
     root = Workshop(tmp_path / "site").site()
     done = put(carried.path, root)
-    assert [(each.kit.program, each.kit.platform) for each in done.kits] == [("1.0", LINUX), ("1.0", WINDOWS)]
+    assert [(each.program, each.kit.platform) for each in done.kits] == [("1.0", LINUX), ("1.0", WINDOWS)]
     assert done.models == ()
     assert not open_catalogue(root.path).models
-    assert [each.package.id for each in kits.installed(root)] == ["manylinux228x8664py311", "winamd64py311"]
+    assert [each.kit.id for each in kits.installed(root)] == ["manylinux228x8664py311", "winamd64py311"]
 
 
 def test_what_lies_on_the_site_is_the_kit_and_runs_where_it_lies(carried: Built, tmp_path: Path) -> None:
@@ -100,6 +101,20 @@ def test_a_wheel_that_rotted_on_the_site_is_not_unpacked(carried: Built, tmp_pat
     assert [path for path in tmp_path.iterdir() if "kit" in path.name and path.name != "kits"] == []
 
 
+def test_a_kit_that_only_a_newer_program_can_describe_is_installed_shown_and_unpacked(
+    carried: Built, tmp_path: Path
+) -> None:
+    """What it is for stands in the index: this is how a site gets that newer program."""
+    root = Workshop(tmp_path / "site").site()
+    put(carried.path, root)
+    described = kits.installed(root)[0].directory / "kit.json"
+    described.chmod(0o644)
+    described.write_text('{"format": 2}')
+    (shown, _) = kits.installed(root)
+    assert (shown.program, shown.kit.platform, shown.kit.python) == ("1.0", LINUX, "3.11")
+    assert LINUX in run("list", "--root", root.path)
+
+
 def test_each_kit_has_a_model_signature_of_its_own(carried: Built, tmp_path: Path) -> None:
     with SealedBundle.open(carried.path) as sealed:
         bundle = sealed.verify(Keyring.of([elliptic_signer().key]))
@@ -123,8 +138,8 @@ def test_models_and_kits_travel_together_and_a_new_program_raises_the_sequence(t
         (tmp_path / "kit" / path).write_bytes(text)
     (tmp_path / "kit" / "wheels" / "offline_bundle-1.0-py3-none-any.whl").unlink()
     done = put(built(tmp_path, manifest).path, root)
-    assert (done.sequence, done.models, done.kits[0].kit.program) == (2, ("notes",), "1.1")
-    assert [each.kit.program for each in kits.installed(root)] == ["1.1"]
+    assert (done.sequence, done.models, done.kits[0].program) == (2, ("notes",), "1.1")
+    assert [each.program for each in kits.installed(root)] == ["1.1"]
 
 
 SPOILED: dict[str, tuple[Callable[[dict[str, bytes]], object], str]] = {
@@ -192,7 +207,7 @@ def test_a_wrong_request_for_a_kit_is_refused(name: str, tmp_path: Path) -> None
 
 def wheels(**changed: object) -> Content:
     file = File(path="kit.json", blob="sha256:" + "0" * 64, size=1, source="./kit.json", lfs=False)
-    package = Package(id="p", files=(file,), default=True)
+    package = Kit(id="p", files=(file,), default=True, platform=LINUX, python="3.11")
     fields: dict[str, object] = {"id": "program", "program": "1.0", "packages": (package,)}
     item = Wheels(**{**fields, **changed})  # type: ignore[arg-type]
     return Content(line="line", sequence=1, items=(item,))
@@ -205,12 +220,15 @@ def test_an_item_of_wheels_is_read_back_as_it_was_written() -> None:
 
 def test_a_hostile_item_of_wheels_is_refused() -> None:
     (package,) = wheels().items[0].packages
-    other = Package(id="p", files=package.files, default=False)
-    backend = Package(id="p", files=package.files, default=True, backend="onnx")
+    assert isinstance(package, Kit)
+    other = replace_struct(package, default=False)
+    backend = replace_struct(package, backend="onnx")
     for changed in (
         {"id": "../etc"},
         {"program": ""},
         {"program": "1\x1b[2J"},
+        {"packages": (replace_struct(package, platform="../x"),)},
+        {"packages": (replace_struct(package, python=""),)},
         {"packages": ()},
         {"packages": (other,)},
         {"packages": (package, other)},

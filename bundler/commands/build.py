@@ -6,7 +6,7 @@ import click
 
 from bundler.commands.extras import require_build
 from bundler.commands.options import json_option, quiet_option, settings, store_option
-from bundler.commands.output import show, show_json, size
+from bundler.commands.output import counted, show, show_json, size
 from manifests.errors import KeyFileError
 
 
@@ -63,6 +63,7 @@ def command(
                 "content": str(built.content),
                 "index": str(built.index),
                 "models": built.models,
+                "kits": built.kits,
                 "files": built.files,
                 "raw_bytes": built.raw,
                 "carried_bytes": built.carried,
@@ -72,5 +73,6 @@ def command(
         )
         return
     show(f"{built.path}: {built.line} {built.sequence}, {size(built.size)}")
-    show(f"  {built.models} models, {built.files} files, {size(built.raw)} raw, {size(built.carried)} carried")
+    items = counted(built.models, built.kits)
+    show(f"  {items}, {built.files} files, {size(built.raw)} raw, {size(built.carried)} carried")
     show(f"  signed by {', '.join(f'sha256:{key_id}' for key_id in built.key_ids)}")

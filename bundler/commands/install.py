@@ -50,7 +50,7 @@ def command(*, bundle: Path, root: Path | None, allow_older: bool, recheck: bool
                 "ways": done.ways,
                 "signers": [f"sha256:{key_id}" for key_id in done.signers],
                 "kits": [
-                    {"id": kit.id, "program": kit.kit.program, "platform": kit.kit.platform, "python": kit.kit.python}
+                    {"id": kit.id, "program": kit.program, "platform": kit.kit.platform, "python": kit.kit.python}
                     for kit in done.kits
                 ],
             }
@@ -64,6 +64,6 @@ def command(*, bundle: Path, root: Path | None, allow_older: bool, recheck: bool
     for model in done.models:
         show(f"  {model}")
     for kit in done.kits:
-        show(f"  {kit.id}: the program {kit.kit.program} for {kit.kit.platform}, Python {kit.kit.python}")
+        show(f"  {kit.id}: the program {kit.program} for {kit.kit.platform}, Python {kit.kit.python}")
     if done.kits:
         show(f"it is not run by itself: `bundle kit --from {place.path} -o kit`, then `sh kit/install.sh`")

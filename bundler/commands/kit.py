@@ -88,9 +88,9 @@ def _unpack(root: Path, out: Path, platform: str | None, python: str | None, *, 
     (kit,) = chosen
     kits.unpack(kit, out)
     if as_json:
-        show_json({"kit": str(out), "program": kit.kit.program, "platform": kit.kit.platform, "python": kit.kit.python})
+        show_json({"kit": str(out), "program": kit.program, "platform": kit.kit.platform, "python": kit.kit.python})
         return
-    show(f"{out}: offline-bundle {kit.kit.program} for {kit.kit.platform}, Python {kit.kit.python}")
+    show(f"{out}: offline-bundle {kit.program} for {kit.kit.platform}, Python {kit.kit.python}")
     show(f"  every file is as it was signed in {kit.line}; `sh {out}/install.sh` installs it ({SUMS} lists it)")
 
 

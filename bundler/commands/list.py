@@ -43,7 +43,7 @@ def command(*, root: Path | None, as_json: bool) -> None:
             {
                 "id": kit.id,
                 "line": kit.line,
-                "program": kit.kit.program,
+                "program": kit.program,
                 "platform": kit.kit.platform,
                 "python": kit.kit.python,
                 "directory": str(kit.directory),
@@ -65,6 +65,6 @@ def command(*, root: Path | None, as_json: bool) -> None:
         show_table(
             [
                 ("KIT", "PROGRAM", "PLATFORM", "PYTHON", "LINE"),
-                *((kit.id, kit.kit.program, kit.kit.platform, kit.kit.python, kit.line) for kit in programs),
+                *((kit.id, kit.program, kit.kit.platform, kit.kit.python, kit.line) for kit in programs),
             ]
         )

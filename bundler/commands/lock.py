@@ -6,7 +6,7 @@ import click
 
 from bundler.commands.extras import require_build
 from bundler.commands.options import json_option, quiet_option, settings, store_option
-from bundler.commands.output import show, show_json, size
+from bundler.commands.output import counted, show, show_json, size
 
 
 @click.command("lock")
@@ -44,7 +44,7 @@ def command(
     target = out or lock_path(manifest)
     with reporter(quiet=quiet, as_json=as_json) as progress:
         done = Locking(manifest, target, settings(store), progress).run(check=check, upgrade=upgrade, sequence=sequence)
-    files = [file for model in done.lock.models for package in model.packages for file in package.files]
+    files = [file for _, file in done.lock.files()]
     if as_json:
         show_json(
             {
@@ -53,6 +53,7 @@ def command(
                 "sequence": done.lock.sequence,
                 "changed": done.changed,
                 "models": [model.id for model in done.lock.models],
+                "kits": [kit.id for kit in done.lock.kits],
                 "files": len(files),
                 "bytes": sum(file.size for file in files),
             }
@@ -60,4 +61,5 @@ def command(
         return
     state = "written" if done.changed else "up to date" if check else "unchanged"
     show(f"{target} {state}: {done.lock.line} {done.lock.sequence}")
-    show(f"  {len(done.lock.models)} models, {len(files)} files, {size(sum(file.size for file in files))}")
+    items = counted(len(done.lock.models), len(done.lock.kits))
+    show(f"  {items}, {len(files)} files, {size(sum(file.size for file in files))}")

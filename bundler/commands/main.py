@@ -114,7 +114,7 @@ def _run(arguments: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
-        show_error(StorageError(str(error)), as_json=False)
+        show_error(StorageError(str(error)), as_json="--json" in arguments)
         return StorageError.exit_code
     except Exception:  # noqa: BLE001 - the one place: what comes here is a bug, and is shown as one
         traceback.print_exc()

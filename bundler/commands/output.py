@@ -53,6 +53,11 @@ def size(length: int) -> str:
     return f"{length} bytes"
 
 
+def counted(models: int, kits: int) -> str:
+    """How much of which kind, in words."""
+    return f"{models} models" + (f", {kits} kits of the program" if kits else "")
+
+
 def is_terminal() -> bool:
     """Whether a person is likely to be watching stderr."""
     return sys.stderr.isatty()
