@@ -26,7 +26,7 @@ from bundler.http import BrokenOffError, Client, pieces
 from bundler.sources.urls import shown
 from manifests.digest import Digest
 from manifests.errors import BusyError, DigestMismatchError, SourceError
-from manifests.locks import try_lock
+from manifests.locks import is_at, try_lock
 from manifests.progress import Reporter
 from manifests.publish import publish, translated
 
@@ -83,7 +83,7 @@ class Claim:
                 descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o644)
                 try:
                     taken = try_lock(descriptor, exclusive=True)
-                    current = taken and _is_at(descriptor, path)
+                    current = taken and is_at(descriptor, path)
                 except BaseException:
                     os.close(descriptor)
                     raise
@@ -330,14 +330,6 @@ def _beside(target: Path) -> Path:
 
 def _lock_of(target: Path) -> Path:
     return target.with_name(target.name + ".lock")
-
-
-def _is_at(descriptor: int, path: Path) -> bool:
-    """Whether the open file is still the one under its name: the holder before may have removed it."""
-    try:
-        return os.path.samestat(os.fstat(descriptor), path.stat())
-    except FileNotFoundError:
-        return False
 
 
 def _forget(target: Path) -> None:

@@ -13,8 +13,9 @@ from typing import BinaryIO, Protocol
 from manifests import wrapper
 from manifests.digest import Digest
 from manifests.errors import FormatError, StorageError, UnsupportedFormatError
+from manifests.folders import replacing_folder
 from manifests.medium import open_medium
-from manifests.publish import publish, publishing, replacing_folder, sweep, sync_folder, translated
+from manifests.publish import publish, publishing, sweep, sync_folder, translated
 from manifests.wrapper import BLOCK, END, Part, Wrapper
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from manifests import kit
 from manifests.errors import FormatError, StorageError, listing
+from manifests.folders import replacing_folder
 from manifests.kit import DESCRIPTION, SUMS
-from manifests.publish import replacing_folder, translated
+from manifests.publish import translated
 
 
 @contextmanager
@@ -27,9 +28,9 @@ def replacing_kit(out: Path) -> Iterator[Path]:
 def refuse_to_replace_anything_else(out: Path) -> None:
     """`StorageError` unless `out` is new, an empty folder, or a kit to which nothing was added."""
     with translated(out):
+        if out.is_mount():
+            raise StorageError(f"{out} cannot be replaced as a whole", hint=f"name a folder in it: {out / 'kit'}")
         if not out.exists() or (out.is_dir() and not any(out.iterdir())):
-            if out.is_mount():
-                raise StorageError(f"{out} cannot be replaced as a whole", hint=f"name a folder in it: {out / 'kit'}")
             return
         if not (out / DESCRIPTION).is_file() or not (out / SUMS).is_file():
             raise StorageError(f"{out} exists and is not a kit", hint="name another place, or remove it")

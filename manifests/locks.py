@@ -54,6 +54,14 @@ class FileLock:
         self.release()
 
 
+def is_at(descriptor: int, path: Path) -> bool:
+    """Whether the open file is still the one under its name: who held it before may have removed it."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
+
+
 def try_lock(descriptor: int, *, exclusive: bool) -> bool:
     """Lock an open file until it is closed; False when another process holds it the other way.
 

@@ -10,7 +10,6 @@ import errno
 import glob
 import os
 import secrets
-import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -152,49 +151,6 @@ def make_folder(folder: Path, *, durable: bool = True) -> None:
                     each.chmod(_FOLDER_MODE | each.stat().st_mode & stat.S_ISGID)
             if durable:
                 sync_folder(each.parent)
-
-
-@contextmanager
-def replacing_folder(folder: Path) -> Iterator[Path]:
-    """A new, empty folder beside `folder` for the block to fill; it takes the place of `folder` at the end.
-
-    Whoever calls this has looked at what is there now; a link stays, and what it leads to is replaced. Killed anywhere,
-    the old folder or the new one has the name, or the next call gives it back to the old one. Errors: `StorageError`.
-    """
-    if not folder.name:
-        raise StorageError(f"{folder} cannot be replaced as a whole", hint="name a new folder")
-    target = Path(os.path.realpath(folder))
-    fresh, old = (target.with_name(f".{target.name}.{state}") for state in ("partial", "replaced"))
-    with translated(folder):
-        _give_back(old, target)  # killed between the two renames below
-        _clear(fresh)
-        make_folder(target.parent)
-        fresh.mkdir()  # fails if another user was quicker: nothing is written into what is not ours
-        try:
-            yield fresh
-            if target.exists():
-                _clear(old)
-                target.rename(old)
-            fresh.chmod(_FOLDER_MODE)
-            fresh.rename(target)
-            sync_folder(target.parent)
-            _clear(old)
-        finally:
-            _clear(fresh)
-            _give_back(old, target)
-
-
-def _give_back(old: Path, target: Path) -> None:
-    if old.is_dir() and not old.is_symlink() and not os.path.lexists(target):
-        old.rename(target)
-
-
-def _clear(leftover: Path) -> None:
-    """Remove what a killed process left under this name; a link that somebody planted there is not followed."""
-    if leftover.is_symlink() or leftover.is_file():
-        leftover.unlink()
-    elif leftover.exists():
-        shutil.rmtree(leftover)
 
 
 def sync_file(path: Path) -> None:

@@ -14,7 +14,7 @@ from typing import Final
 from manifests import kit
 from manifests.content import File, Kit
 from manifests.digest import Digest
-from manifests.errors import CorruptStoreError
+from manifests.errors import CorruptStoreError, NotARootError
 from manifests.kit_folder import replacing_kit
 from manifests.publish import publishing, sync_folder, translated
 from runtime import generations
@@ -50,6 +50,26 @@ def of_lines(generation: Path, lines: Mapping[str, Line]) -> tuple[InstalledKit,
         for name, line in sorted(lines.items())
         for item in line.content.wheels
         for each in item.packages
+    )
+
+
+def choose(root: Root, *, platform: str | None = None, python: str | None = None) -> InstalledKit:
+    """The one kit of the active generation for this platform and Python, where they are given.
+
+    Errors: `NotARootError` if there is none, or more than one.
+    """
+    here = installed(root)
+    if not here:
+        raise NotARootError(
+            f"no bundle brought a kit to {root.path}", hint="`kits:` in a manifest lets its bundle bring one"
+        )
+    fits = [each for each in here if platform in {None, each.kit.platform} and python in {None, each.kit.python}]
+    if len(fits) == 1:
+        return fits[0]
+    raise NotARootError(
+        f"{root.path} has {len(fits) or 'no'} kits" + ("" if fits else " for that platform and Python"),
+        hint="say which: "
+        + "; ".join(f"--platform {each.kit.platform} --python {each.kit.python}" for each in fits or here),
     )
 
 

@@ -9,10 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from factory import tree
 from manifests.errors import BusyError, DiskFullError, StorageError
 from manifests.locks import FileLock
-from manifests.publish import Batch, publish, publish_new, publishing, replacing_folder, sweep, translated
+from manifests.publish import Batch, publish, publish_new, publishing, sweep, translated
 
 
 def test_a_published_file_is_read_only_and_alone(tmp_path: Path) -> None:
@@ -111,48 +110,3 @@ def test_what_a_killed_writer_of_a_new_file_left_is_swept_by_the_next(tmp_path: 
     (tmp_path / ".key.deadbeef.partial").write_bytes(b"half a secret")
     assert publish_new(tmp_path / "key", b"whole")
     assert [path.name for path in tmp_path.iterdir()] == ["key"]
-
-
-def filled(folder: Path, text: str) -> None:
-    with replacing_folder(folder) as fresh:
-        (fresh / "file").write_text(text)
-
-
-def test_a_folder_is_replaced_whole_and_nothing_is_left_beside_it(tmp_path: Path) -> None:
-    for text in ("one", "two"):
-        filled(tmp_path / "folder", text)
-    assert tree(tmp_path) == {"folder/file": b"two"}
-
-
-def test_a_block_that_fails_leaves_the_old_folder(tmp_path: Path) -> None:
-    filled(tmp_path / "folder", "one")
-    with pytest.raises(ZeroDivisionError), replacing_folder(tmp_path / "folder") as fresh:  # noqa: PT012 - the block is what fails
-        (fresh / "file").write_text("two")
-        raise ZeroDivisionError
-    assert tree(tmp_path) == {"folder/file": b"one"}
-
-
-def test_a_folder_that_was_set_aside_when_the_power_went_comes_back(tmp_path: Path) -> None:
-    filled(tmp_path / ".folder.replaced", "old")
-    with pytest.raises(ZeroDivisionError), replacing_folder(tmp_path / "folder"):
-        raise ZeroDivisionError
-    assert tree(tmp_path) == {"folder/file": b"old"}
-
-
-@pytest.mark.parametrize("state", ["partial", "replaced"])
-def test_a_link_that_somebody_planted_in_the_way_is_not_followed(tmp_path: Path, state: str) -> None:
-    others = tmp_path / "others"
-    others.mkdir()
-    filled(tmp_path / "folder", "one")
-    (tmp_path / f".folder.{state}").symlink_to(others)
-    filled(tmp_path / "folder", "two")
-    assert tree(tmp_path) == {"folder/file": b"two"}
-    assert not (tmp_path / "folder").is_symlink()
-
-
-def test_behind_a_link_the_folder_that_it_leads_to_is_replaced_again_and_again(tmp_path: Path) -> None:
-    filled(tmp_path / "real", "one")
-    (tmp_path / "link").symlink_to("real")
-    for text in ("two", "three"):
-        filled(tmp_path / "link", text)
-    assert tree(tmp_path) == {"link": "-> real", "real/file": text.encode()}

@@ -1,5 +1,6 @@
 """`bundle kit`: the program itself, as a folder that crosses the gap."""
 
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -24,7 +25,13 @@ _FILE: Final = click.Path(path_type=Path, dir_okay=False)
 @click.option("--platform", help="The newest tag that the site has.  [default: manylinux_2_28_x86_64]")
 @click.option("--python", help=f"The Python that the site has.  [default: {_PYTHON}]")
 @click.option("--extra", "extras", multiple=True, help="Comma-separated; repeatable.  [default: serve,cpu]")
-@click.option("--find-links", "folders", multiple=True, type=_FOLDER, help="A folder of wheels to look in first.")
+@click.option(
+    "--find-links",
+    "folders",
+    multiple=True,
+    type=_FOLDER,
+    help="Wheels of your own, beside the indexes; newer ones win.",
+)
 @click.option("--constraint", type=_FILE, help="An earlier kit's requirements.txt: the same versions and wheels.")
 @click.option("--root-of-trust", "keys", multiple=True, type=_FILE, help="KEY.pub.pem, to go along; repeatable.")
 @store_option
@@ -74,24 +81,18 @@ def command(
 
 def _unpack(root: Path, out: Path, platform: str | None, python: str | None, *, as_json: bool) -> None:
     """Write the one kit of ROOT that fits to `out`."""
-    from manifests.kit import SUMS
+    from manifests.kit import INSTALLER
     from runtime import kits
     from runtime.root import Root
 
-    here = kits.installed(Root.open(root))
-    chosen = [each for each in here if each.kit.platform == (platform or each.kit.platform)]
-    chosen = [each for each in chosen if each.kit.python == (python or each.kit.python)]
-    if len(chosen) != 1:
-        there_are = "; ".join(f"--platform {each.kit.platform} --python {each.kit.python}" for each in here)
-        which = "no kit of that platform and Python" if not chosen else f"{len(chosen)} kits"
-        raise click.UsageError(f"{root} has {which}: {there_are}" if here else f"no bundle brought a kit to {root}")
-    (kit,) = chosen
+    kit = kits.choose(Root.open(root), platform=platform, python=python)
     kits.unpack(kit, out)
     if as_json:
         show_json({"kit": str(out), "program": kit.program, "platform": kit.kit.platform, "python": kit.kit.python})
         return
     show(f"{out}: offline-bundle {kit.program} for {kit.kit.platform}, Python {kit.kit.python}")
-    show(f"  every file is as it was signed in {kit.line}; `sh {out}/install.sh` installs it ({SUMS} lists it)")
+    show(f"  every file is as it was signed in {kit.line}")
+    show(f"to install it: sh {shlex.quote(str(out / INSTALLER))}")
 
 
 def _document(made: "Made") -> dict[str, object]:

@@ -1,0 +1,108 @@
+"""A folder that is replaced whole: the old one has the name until the new one does.
+
+* What is being written is called `.NAME.partial`, what is set aside `.NAME.replaced`; both are gone afterwards.
+* One writer of a name at a time: it holds a lock on the folder that it writes, which goes when its process does.
+* Nothing is written through a link that somebody planted under those names.
+"""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+from manifests.errors import BusyError, StorageError
+from manifests.locks import is_at, try_lock
+from manifests.publish import make_folder, sync_folder, translated
+
+_IS_WINDOWS: Final = os.name == "nt"
+_MODE: Final = 0o755
+
+
+@contextmanager
+def replacing_folder(folder: Path) -> Iterator[Path]:
+    """A new, empty folder beside `folder` for the block to fill; it takes the place of `folder` at the end.
+
+    Whoever calls this has looked at what is there now; a link stays, and what it leads to is replaced. Killed anywhere,
+    the old folder or the new one has the name, or the next call gives it back to the old one.
+    Errors: `BusyError` while another process writes the same folder; `StorageError`.
+    """
+    target = Path(os.path.realpath(folder))
+    if not folder.name or target.is_mount():
+        raise StorageError(f"{folder} cannot be replaced as a whole", hint="name a new folder in it")
+    fresh, old = (target.with_name(f".{target.name}.{state}") for state in ("partial", "replaced"))
+    with translated(folder):
+        make_folder(target.parent)
+        with _claimed(fresh, folder):
+            _give_back(old, target)  # killed between the two renames below
+            try:
+                yield fresh
+                if target.exists():
+                    _clear(old)
+                    target.rename(old)
+                fresh.chmod(_MODE)
+                fresh.rename(target)
+                sync_folder(target.parent)
+                _clear(old)
+            finally:
+                _clear(fresh)
+                _give_back(old, target)
+
+
+@contextmanager
+def _claimed(fresh: Path, folder: Path) -> Iterator[None]:
+    """`fresh` is a new folder, locked by this process; what a killed one left there is gone."""
+    before = _locked(fresh, folder)
+    try:
+        _clear(fresh)
+        try:
+            fresh.mkdir()
+        except FileExistsError as error:
+            raise _busy(folder) from error
+        mine = _locked(fresh, folder)
+    finally:
+        _close(before)
+    try:
+        yield
+    finally:
+        _close(mine)
+
+
+def _locked(fresh: Path, folder: Path) -> int | None:
+    """A lock on the folder `fresh`, as it is now; None if there is none. Windows locks no folders."""
+    if _IS_WINDOWS or fresh.is_symlink() or not fresh.is_dir():
+        return None
+    descriptor = os.open(fresh, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        taken = True
+        with suppress(OSError):  # a file system without locks: then nobody is told
+            taken = try_lock(descriptor, exclusive=True)
+        if not taken or not is_at(descriptor, fresh):
+            raise _busy(folder)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _close(descriptor: int | None) -> None:
+    if descriptor is not None:
+        os.close(descriptor)
+
+
+def _busy(folder: Path) -> BusyError:
+    return BusyError(f"another process is writing {folder}", hint="wait until it has finished, then run this again")
+
+
+def _give_back(old: Path, target: Path) -> None:
+    if old.is_dir() and not old.is_symlink() and not os.path.lexists(target):
+        old.rename(target)
+
+
+def _clear(leftover: Path) -> None:
+    """Remove what a killed process left under this name; a link that somebody planted there is not followed."""
+    if leftover.is_symlink() or leftover.is_file():
+        leftover.unlink()
+    elif leftover.exists():
+        shutil.rmtree(leftover)
