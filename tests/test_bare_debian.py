@@ -1,10 +1,12 @@
 """The whole road into a bare Debian: an empty root file system with Python and nothing else, and no network."""
 
 import os
+import platform
 import re
 import shutil
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -53,16 +55,33 @@ def mirror() -> tuple[str, str]:
     return address, release[1]
 
 
-@pytest.fixture(scope="module")
-def debian(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The root file system: Debian's smallest, and python3."""
+@dataclass(frozen=True)
+class Debian:
+    """Debian's smallest root file system with python3, for a processor."""
+
+    folder: Path
+    processor: str
+
+    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
+        isolated = [sys.executable, str(PROJECT / "scripts" / "offline.py")]
+        command = [*isolated, "chroot", str(self.folder), *words]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module", params=["amd64", "arm64"])
+def debian(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Debian:
+    """Of another processor than this machine's, if its programs are emulated here."""
     if not shutil.which("debootstrap") or os.geteuid() != 0:
         pytest.skip("a bare Debian is made by debootstrap, as root")
-    folder = tmp_path_factory.mktemp("debian")
-    command = ["debootstrap", "--variant=minbase", "--include=python3", mirror()[1], folder, mirror()[0]]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    processor = {"amd64": "x86_64", "arm64": "aarch64"}[request.param]
+    if processor != platform.machine() and not Path(f"/proc/sys/fs/binfmt_misc/qemu-{processor}").exists():
+        pytest.skip(f"programs of {processor} do not run here: qemu-user-static, registered with binfmt_misc")
+    folder = tmp_path_factory.mktemp(request.param)
+    address, release = mirror()
+    command = ["debootstrap", f"--arch={request.param}", "--variant=minbase", "--include=python3", release]
+    done = subprocess.run([*command, str(folder), address], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr
-    return folder
+    return Debian(folder, processor)
 
 
 def bundle(folder: Path, *words: object) -> None:
@@ -80,16 +99,11 @@ def bundle(folder: Path, *words: object) -> None:
 
 @pytest.mark.parametrize("configured", [False, True], ids=["as-it-comes", "pip-configured-to-nowhere"])
 def test_kit_trust_install_and_infer_need_pythons_standard_library_alone(
-    debian: Path, configured: bool, tmp_path: Path
+    debian: Debian, configured: bool, tmp_path: Path
 ) -> None:
-    here = subprocess.run(
-        ["chroot", debian, "python3", "-c", "import sys; print('%d.%d' % sys.version_info[:2])"],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    stick = debian / "stick"
-    for left in (stick, debian / "opt" / "offline-bundle", debian / "root" / ".local"):
+    python = debian.run("python3", "-c", "import sys; print('%d.%d' % sys.version_info[:2])").stdout.strip()
+    stick = debian.folder / "stick"
+    for left in (stick, debian.folder / "opt" / "offline-bundle", debian.folder / "root" / ".local"):
         shutil.rmtree(left, ignore_errors=True)
     (tmp_path / "line.yaml").write_text(
         "name: line\nmodels:\n  - id: vehicles/1\n    task: object-detection\n    architecture: yolov8\n"
@@ -97,16 +111,14 @@ def test_kit_trust_install_and_infer_need_pythons_standard_library_alone(
     )
     bundle(tmp_path, "keygen", "-o", "line.pem", "--no-passphrase")
     bundle(tmp_path, "build", "line.yaml", "--key", "line.pem", "-o", stick / "line.bundle")
-    bundle(tmp_path, "kit", "-o", stick / "kit", "--python", here.stdout.strip(), "--root-of-trust", "line.pub.pem")
+    target = ("--platform", f"manylinux_2_28_{debian.processor}", "--python", python)
+    bundle(tmp_path, "kit", "-o", stick / "kit", *target, "--root-of-trust", "line.pub.pem")
     shutil.copy(wheel_member("ultralytics==8.4.190", "ultralytics/assets/bus.jpg"), stick)
-    configuration = debian / "etc" / "pip.conf"
+    configuration = debian.folder / "etc" / "pip.conf"
     configuration.unlink(missing_ok=True)
     if configured:
         configuration.write_text(PIP_CONFIGURATION)
-    isolated = [sys.executable, PROJECT / "scripts" / "offline.py"]
-    done = subprocess.run(
-        [*isolated, "chroot", debian, "sh", "-c", ON_THE_SITE], capture_output=True, text=True, check=False
-    )
+    done = debian.run("sh", "-c", ON_THE_SITE)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "the kit is whole, and this machine can run it" in done.stdout
     assert "bus.jpg: 5 found" in done.stdout
