@@ -66,7 +66,7 @@ class Settings:
     @classmethod
     def read(cls, environ: Mapping[str, str]) -> Self:
         """The settings that `environ` gives. Errors: `SourceError` if a configuration file of pip cannot be read."""
-        home = Path(environ["HOME"]) if environ.get("HOME") else Path.home()
+        home = Path(environ["HOME"]) if environ.get("HOME") else expanded("~")
         caches = Path(environ.get("XDG_CACHE_HOME") or home / ".cache")
         packages = PackageIndexes.read(environ, home=home)
         endpoint = (environ.get("HF_ENDPOINT") or DEFAULT_HUB).rstrip("/")

@@ -7,9 +7,11 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TypeAlias
+from typing import Final, TypeAlias, TypeVar
 
 from manifests.errors import BundleError
+
+_Seen = TypeVar("_Seen")
 
 
 class Verdict(StrEnum):
@@ -75,9 +77,13 @@ Check: TypeAlias = tuple[Subject, Callable[[], Iterable[Finding]]]
 """What is looked at, and the look."""
 
 
+_UNFORESEEN: Final = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError, ImportError)
+"""What libraries raise over something that nobody thought of. `doctor` is run where things are odd."""
+
+
 def examine(checks: Iterable[Check]) -> list[Finding]:
-    """The findings of all checks, worst first; those of one verdict in the order of the checks."""
-    found = [finding for subject, check in checks for finding in _attempt(subject, check)]
+    """The findings of all checks, each once, worst first; those of one verdict in the order of the checks."""
+    found = dict.fromkeys(finding for subject, check in checks for finding in _attempt(subject, check))
     return sorted(found, key=lambda finding: _ORDER.index(finding.verdict))
 
 
@@ -86,16 +92,33 @@ def worst(findings: Sequence[Finding]) -> Verdict:
     return min((finding.verdict for finding in findings), key=_ORDER.index, default=Verdict.FINE)
 
 
+def seen(subject: Subject, see: Callable[[], _Seen], *, instead: _Seen, failed: list[Finding]) -> _Seen:
+    """What `see` returns, for the looks that need it; `instead`, and a finding more in `failed`, if it fails."""
+    try:
+        return see()
+    except (BundleError, OSError, *_UNFORESEEN) as error:
+        failed.append(_failure(subject, error))
+        return instead
+
+
 def _attempt(subject: Subject, check: Callable[[], Iterable[Finding]]) -> list[Finding]:
     found: list[Finding] = []
     try:
         found.extend(check())
-    except BundleError as error:
-        found.append(subject.problem("cannot-look", error.message, fix=error.hint or "mend what the message names"))
-    except OSError as error:
+    except (BundleError, OSError, *_UNFORESEEN) as error:
+        found.append(_failure(subject, error))
+    return found
+
+
+def _failure(subject: Subject, error: Exception) -> Finding:
+    """What a look that failed means."""
+    if isinstance(error, BundleError):
+        return subject.problem("cannot-look", error.message, fix=error.hint or "mend what the message names")
+    if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
         what = f"this could not be looked at: {where}{error.strerror or error}"
         denied = isinstance(error, PermissionError)
         fix = "run `bundle doctor` again as the owner of that folder" if denied else "look at that path and at its disk"
-        found.append(subject.warning("cannot-look", what, fix=fix))
-    return found
+        return subject.warning("cannot-look", what, fix=fix)
+    what = f"this could not be looked at: {type(error).__name__}: {error}"
+    return subject.warning("cannot-look", what, fix="this is a bug in bundle: please report it with this line")

@@ -31,6 +31,7 @@ from manifests.publish import Batch, make_folder, publish, sweep, translated
 from manifests.recipe import Recipe, RecipeChunk
 
 FORMAT: Final = 1
+MARKER: Final = "store.json"
 _CHUNK_HEAD: Final = struct.Struct("<8sBxxxII32s")
 _CHUNK_MAGIC: Final = b"OBCHUNK1"
 _MEMBER_LIMIT: Final = 64 << 10
@@ -64,7 +65,7 @@ class Store:
         """
         with translated(path):
             make_folder(path / "partial")
-        marker = path / "store.json"
+        marker = path / MARKER
         if not marker.exists():
             publish(marker, canonical.encode({"format": FORMAT}))
         with translated(marker):

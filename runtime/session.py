@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from manifests.errors import InvalidInputError, MissingExtraError, ModelError, ModelLoadError, listing
+from runtime.settings import TELEMETRY_OFF
 
 Tensor: TypeAlias = NDArray[Any]
 
@@ -27,9 +28,6 @@ CPU_PROVIDER: Final = "CPUExecutionProvider"
 
 # Azure's provider forwards a graph to a service elsewhere: on a site without a network it can only mislead.
 _NETWORKED_PROVIDERS: Final = frozenset({"AzureExecutionProvider"})
-
-_TELEMETRY_OFF: Final = "ORT_DISABLE_TELEMETRY"
-"""Its native code looks up its maker's host and leaves files in the user's home, unless told so before it is loaded."""
 
 # onnxruntime's name for an element type, the Open Inference Protocol's, and numpy's (None: numpy has none).
 _DATATYPES: Final = (
@@ -198,7 +196,7 @@ def _dimension(size: object) -> int | None:
 
 def _onnxruntime() -> ModuleType:
     """The library. Told before it is loaded to report nothing to its maker: the guard cannot see native code."""
-    os.environ[_TELEMETRY_OFF] = "1"
+    os.environ[TELEMETRY_OFF] = "1"
     try:
         import onnxruntime  # noqa: PLC0415 - heavy, and absent where nothing is run
     except ImportError as error:

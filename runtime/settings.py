@@ -5,14 +5,18 @@
 """
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 MARKER: Final = "root.json"
+TELEMETRY_OFF: Final = "ORT_DISABLE_TELEMETRY"
+"""What keeps onnxruntime's native code from reporting to its maker, if it is set before that is loaded."""
 _CLIENT_VARIABLES: Final = ("INFERENCE_HOME", "MODEL_CACHE_DIR")
 _DEFAULT_MODELS: Final = 8
+_COUNT: Final = re.compile(r"0*[1-9][0-9]{0,8}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +36,8 @@ class Settings:
         count = variables.get("MAX_ACTIVE_MODELS", "")
         providers = [name.strip(" []'\"") for name in variables.get("ONNXRUNTIME_EXECUTION_PROVIDERS", "").split(",")]
         return cls(
-            root=_root(variables),
-            maximum_active_models=int(count) if count.isdigit() and int(count) else _DEFAULT_MODELS,
+            root=lead(variables)[0],
+            maximum_active_models=int(count) if _COUNT.fullmatch(count) else _DEFAULT_MODELS,
             execution_providers=tuple(name for name in providers if name) or None,
             device=variables.get("DEFAULT_DEVICE", "").strip() or None,
         )
@@ -55,11 +59,12 @@ def enclosing_root(path: Path) -> Path | None:
     return next((folder for folder in (resolved, *resolved.parents) if os.path.isfile(folder / MARKER)), None)  # noqa: PTH113 - a folder that may not be looked into is no root of ours
 
 
-def _root(variables: Mapping[str, str]) -> Path:
+def lead(variables: Mapping[str, str]) -> tuple[Path, str]:
+    """The root that the environment leads to, and the name of the variable that did, or `the default place`."""
     if home := variables.get("BUNDLE_HOME"):
-        return expanded(home).absolute()
+        return expanded(home).absolute(), "BUNDLE_HOME"
     for name in _CLIENT_VARIABLES:
         if (value := variables.get(name)) and (found := enclosing_root(Path(value))):
-            return found
-    data = variables.get("XDG_DATA_HOME") or str(expanded(variables.get("HOME", "~")) / ".local" / "share")
-    return Path(data) / "bundle"
+            return found, name
+    data = variables.get("XDG_DATA_HOME") or str(expanded(variables.get("HOME") or "~") / ".local" / "share")
+    return Path(data) / "bundle", "the default place"

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -14,12 +15,13 @@ from click.testing import CliRunner, Result
 from bundler.commands.main import cli
 from bundler.doctor import builder, configuration, extras, keys, program, store
 from bundler.doctor.program import Program
-from bundler.signer import generate
+from bundler.signer import SoftwareSigner, generate
+from doctoring import NOBODY, become, is_administrator, open_the_way
 from factory import Workshop
+from manifests.distributions import installed
 from manifests.errors import FindingsError
 from manifests.finding import Finding, Verdict, examine
 from manifests.store import Store
-from runtime.doctor.distributions import installed
 from wheels import wheel
 
 NO_PIP = {"PIP_CONFIG_FILE": os.devnull}
@@ -45,14 +47,14 @@ def doctor(*arguments: object, **variables: str) -> Result:
 
 def test_a_store_in_use_is_fine(workshop: Workshop) -> None:
     workshop.build(workshop.lock({"acme/one": {"a": b"1"}}))
-    found = by_code(store.look(workshop.store.path))
+    found = by_code(store.look(workshop.store.path, wanted=True))
     assert set(found) == {"store", "store-writable"}
 
 
 def test_looking_at_a_store_writes_nothing(workshop: Workshop) -> None:
     before = sorted(workshop.store.path.rglob("*"))
-    list(store.look(workshop.store.path))
-    list(store.look(workshop.folder / "none"))
+    list(store.look(workshop.store.path, wanted=True))
+    list(store.look(workshop.folder / "none", wanted=True))
     assert sorted(workshop.store.path.rglob("*")) == before
     assert not (workshop.folder / "none").exists()
 
@@ -60,8 +62,8 @@ def test_looking_at_a_store_writes_nothing(workshop: Workshop) -> None:
 def test_unfinished_downloads_are_counted_and_empty_ones_are_not(workshop: Workshop) -> None:
     workshop.store.partial("one").write_bytes(b"x" * 1000)
     workshop.store.partial("two").write_bytes(b"")
-    found = by_code(store.look(workshop.store.path))["partial-downloads"]
-    assert found.what.startswith("1 downloads are unfinished, 1,000 bytes")
+    found = by_code(store.look(workshop.store.path, wanted=True))["partial-downloads"]
+    assert found.what.startswith("unfinished downloads: 1, 1,000 bytes")
     assert found.verdict is Verdict.NOTE
 
 
@@ -73,23 +75,24 @@ def test_a_store_that_this_program_does_not_open(workshop: Workshop, marker: str
     path = workshop.store.path / "store.json"
     path.chmod(0o644)
     path.write_text(marker)
-    assert by_code(store.look(workshop.store.path))[code].verdict is Verdict.PROBLEM
+    assert by_code(store.look(workshop.store.path, wanted=True))[code].verdict is Verdict.PROBLEM
 
 
 def test_the_mark_that_the_fix_writes_is_one_that_opens(workshop: Workshop) -> None:
     path = workshop.store.path / "store.json"
-    path.chmod(0o644)
+    path.unlink()
     path.write_text("{")
-    fix = by_code(store.look(workshop.store.path))["store-marker"].fix
-    subprocess.run(["sh", "-c", fix.partition(": ")[0]], check=True)
+    path.chmod(0o444)  # as it was published
+    fix = by_code(store.look(workshop.store.path, wanted=True))["store-marker"].fix
+    subprocess.run(["sh", "-c", fix], check=True)
     Store.open(workshop.store.path).close()
 
 
 def test_what_is_no_store(tmp_path: Path) -> None:
-    assert set(by_code(store.look(tmp_path / "none"))) == {"no-store"}
+    assert set(by_code(store.look(tmp_path / "none", wanted=True))) == {"no-store"}
     (tmp_path / "photo.jpg").write_text("x")
-    assert bad(store.look(tmp_path)) == {"no-store"}
-    assert bad(store.look(tmp_path / "photo.jpg")) == {"store-is-a-file"}
+    assert bad(store.look(tmp_path, wanted=True)) == {"no-store"}
+    assert bad(store.look(tmp_path / "photo.jpg", wanted=True)) == {"store-is-a-file"}
 
 
 @pytest.mark.skipif(sys.platform == "win32" or os.geteuid() != 0, reason="only root may become another user")
@@ -99,11 +102,33 @@ def test_a_store_of_another_user(workshop: Workshop) -> None:
             folder.chmod(folder.stat().st_mode | 0o011)
     os.setresuid(65534, 65534, 0)
     try:
-        here, above = (list(store.look(path)) for path in (workshop.store.path, workshop.folder / "none"))
+        here, above = (list(store.look(path, wanted=True)) for path in (workshop.store.path, workshop.folder / "none"))
     finally:
         os.setresuid(0, 0, 0)
     assert bad(here) == {"store-closed"}
     assert bad(above) == {"store-closed"}
+
+
+@is_administrator
+@pytest.mark.parametrize(("wanted", "verdict"), [(True, Verdict.PROBLEM), (False, Verdict.NOTE)])
+def test_a_store_that_nobody_can_make_is_a_problem_only_if_somebody_wants_it(*, wanted: bool, verdict: Verdict) -> None:
+    with become(NOBODY):  # whose home may well be /
+        found = by_code(store.look(Path("/.cache/offline-bundle/store"), wanted=wanted))
+    assert found["store-closed"].verdict is verdict
+
+
+@is_administrator
+def test_a_site_with_the_build_extra_and_no_home_has_no_problem_with_a_store(workshop: Workshop) -> None:
+    root = workshop.site()
+    open_the_way(root.path)
+    doctor("--json", "--root", root.path, HOME="/")  # while everything may be imported
+    with become(NOBODY):
+        plain, named = (
+            json.loads(doctor("--json", "--root", root.path, *options, HOME="/").stdout)["findings"]
+            for options in ([], ["--store", "/store"])
+        )
+    assert {each["verdict"] for each in plain if each["subject"] == "store"} == {"note"}
+    assert {each["code"]: each["verdict"] for each in named}["store-closed"] == "problem"
 
 
 # Keys
@@ -111,21 +136,52 @@ def test_a_store_of_another_user(workshop: Workshop) -> None:
 
 def test_a_key_as_keygen_makes_it_is_fine(tmp_path: Path) -> None:
     generate(tmp_path / "line.pem", b"secret")
-    assert set(by_code(keys.look(tmp_path))) == {"keys"}
+    assert set(by_code(keys.look(tmp_path, os.environ))) == {"keys"}
 
 
 def test_a_key_without_passphrase_is_worth_knowing(tmp_path: Path) -> None:
     generate(tmp_path / "line.pem", None)
-    assert by_code(keys.look(tmp_path))["key-without-passphrase"].verdict is Verdict.NOTE
+    assert by_code(keys.look(tmp_path, os.environ))["key-without-passphrase"].verdict is Verdict.NOTE
 
 
 def test_a_key_that_others_may_read(tmp_path: Path) -> None:
     generate(tmp_path / "my line.pem", b"secret")
     (tmp_path / "my line.pem").chmod(0o640)
-    found = by_code(keys.look(tmp_path))["key-readable"]
+    found = by_code(keys.look(tmp_path, os.environ))["key-readable"]
     assert found.verdict is Verdict.WARNING
     subprocess.run(["sh", "-c", found.fix], cwd=tmp_path, check=True)
-    assert not bad(keys.look(tmp_path))
+    assert not bad(keys.look(tmp_path, os.environ))
+
+
+def test_a_pipe_that_is_named_as_a_key_is_passed_over(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "x.pem")
+    script = "import sys; from pathlib import Path; from bundler.doctor import keys; print(*keys.look(Path.cwd(), {}))"
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True, timeout=60
+    )
+    assert "no-keys" in done.stdout
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="the fix is openssl's")
+@pytest.mark.parametrize("name", ["line.pem", "my line.pem", "-rf.pem"])
+def test_the_passphrase_that_the_fix_sets_protects_the_key(tmp_path: Path, name: str) -> None:
+    generate(tmp_path / name, None)
+    fix = by_code(keys.look(tmp_path, os.environ))["key-without-passphrase"].fix
+    typed = fix.replace(" -out ", " -passout pass:secret -out ")  # what is asked for on the terminal
+    subprocess.run(["sh", "-ec", typed], cwd=tmp_path, check=True, capture_output=True)
+    assert set(by_code(keys.look(tmp_path, os.environ))) == {"keys"}
+    assert SoftwareSigner.load(tmp_path / name, lambda: b"secret")
+
+
+def test_a_key_that_is_named_as_an_option_is_mended_all_the_same(tmp_path: Path) -> None:
+    git(tmp_path, "init", "-q")
+    generate(tmp_path / "-rf.pem", b"secret")
+    (tmp_path / "-rf.pem").chmod(0o644)
+    git(tmp_path, "add", "--", "-rf.pem")
+    found = by_code(keys.look(tmp_path, os.environ))
+    for code in ("key-readable", "key-in-git"):
+        subprocess.run(["sh", "-ec", found[code].fix], cwd=tmp_path, check=True, capture_output=True)
+    assert set(by_code(keys.look(tmp_path, os.environ))) == {"keys"}
 
 
 def git(folder: Path, *arguments: str) -> None:
@@ -137,12 +193,12 @@ def git(folder: Path, *arguments: str) -> None:
 def test_a_key_in_git_is_as_good_as_published(tmp_path: Path, passphrase: bytes | None, verdict: Verdict) -> None:
     git(tmp_path, "init", "-q")
     generate(tmp_path / "line.pem", passphrase)
-    assert "key-in-git" not in by_code(keys.look(tmp_path))
+    assert "key-in-git" not in by_code(keys.look(tmp_path, os.environ))
     git(tmp_path, "add", "line.pem")
-    found = by_code(keys.look(tmp_path))["key-in-git"]
+    found = by_code(keys.look(tmp_path, os.environ))["key-in-git"]
     assert found.verdict is verdict
-    subprocess.run(["sh", "-c", found.fix.partition(";")[0]], cwd=tmp_path, check=True, capture_output=True)
-    assert "key-in-git" not in by_code(keys.look(tmp_path))
+    subprocess.run(["sh", "-c", found.fix], cwd=tmp_path, check=True, capture_output=True)
+    assert "key-in-git" not in by_code(keys.look(tmp_path, os.environ))
 
 
 def test_looking_into_a_repository_starts_none_of_its_programs(tmp_path: Path) -> None:
@@ -152,7 +208,7 @@ def test_looking_into_a_repository_starts_none_of_its_programs(tmp_path: Path) -
     hook.write_text(f"#!/bin/sh\ntouch {tmp_path}/started\n")
     hook.chmod(0o755)
     git(tmp_path, "config", "core.fsmonitor", str(hook))
-    list(keys.look(tmp_path))
+    list(keys.look(tmp_path, os.environ))
     assert not (tmp_path / "started").exists()
 
 
@@ -162,7 +218,7 @@ def test_what_is_no_private_key_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "folder.pem").mkdir()
     (tmp_path / "dangling.pem").symlink_to("nowhere")
     (tmp_path / "noise.key").write_bytes(os.urandom(100_000))
-    assert set(by_code(keys.look(tmp_path))) == {"no-keys"}
+    assert set(by_code(keys.look(tmp_path, os.environ))) == {"no-keys"}
 
 
 # Configuration
@@ -195,6 +251,24 @@ def test_folders_and_certificates_that_are_not_there(tmp_path: Path) -> None:
     for name in ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"):
         assert name in look(tmp_path, **{name: "/none"})["no-certificates"].what
     assert not bad(look(tmp_path, SSL_CERT_FILE=str(tmp_path)).values())
+
+
+@pytest.mark.parametrize(
+    ("environ", "said"),
+    [
+        ({"REQUESTS_CA_BUNDLE": "/etc", "SSL_CERT_FILE": "/none"}, None),
+        ({"REQUESTS_CA_BUNDLE": "/none", "SSL_CERT_FILE": "/etc"}, "REQUESTS_CA_BUNDLE"),
+        ({"SSL_CERT_FILE": "/etc", "PIP_CERT": "/none"}, None),
+        ({"PIP_CERT": "/etc", "CURL_CA_BUNDLE": "/none"}, None),
+        ({"CURL_CA_BUNDLE": "/none"}, "CURL_CA_BUNDLE"),
+        ({"SSL_CERT_FILE": "/none", "PIP_TIMEOUT": "soon"}, "SSL_CERT_FILE"),
+    ],
+)
+def test_only_the_certificates_that_count_are_judged(tmp_path: Path, environ: dict[str, str], said: str | None) -> None:
+    found = look(tmp_path, **environ)
+    assert ("no-certificates" in found) is (said is not None)
+    if said:
+        assert said in found["no-certificates"].what
 
 
 @pytest.mark.parametrize(
@@ -240,7 +314,7 @@ def test_a_part_of_the_build_extra_is_missing() -> None:
 
 
 def test_without_the_extra_nothing_that_needs_it_is_looked_at(tmp_path: Path) -> None:
-    asked = builder.checks(tmp_path, folder=tmp_path, environ={"PIP_TIMEOUT": "soon"}, present={})
+    asked = builder.checks(tmp_path, wanted=True, folder=tmp_path, environ={"PIP_TIMEOUT": "soon"}, present={})
     assert "configuration" not in {each.subject for each in examine(asked)}
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,37 +48,48 @@ def _checks(
 ) -> "tuple[dict[str, str], list[Check]]":
     """Which sides are looked at (`site`, `builder`) and where, and the checks."""
     from bundler.doctor import builder, program
-    from runtime.doctor import distributions, filesystem, providers, site, variables
+    from bundler.doctor.store import is_there
+    from manifests import distributions
+    from manifests.finding import Finding, seen
+    from runtime.doctor import filesystem, providers, site, variables
     from runtime.doctor import root as root_
     from runtime.settings import locate_root
 
-    present = distributions.installed()
-    place, shelf = locate_root(root), _store(store, environ, present)
-    is_site = root is not None or bool(environ.get("BUNDLE_HOME")) or root_.is_there(place) or shelf is None
+    failed: list[Finding] = []
+    present: dict[str, str] = seen(program.SUBJECT, distributions.installed, instead={}, failed=failed)
+    place = seen(root_.SUBJECT, lambda: locate_root(root, environ), instead=None, failed=failed)
+    shelf = seen(builder.STORE, lambda: _store(store, environ, present), instead=None, failed=failed)
+    is_site = root is not None or bool(environ.get("BUNDLE_HOME")) or shelf is None
+    is_site = place is not None and (is_site or root_.is_there(place))
     looked_at = {}
     checks: list[Check] = [
+        (program.SUBJECT, lambda: failed),
         (program.SUBJECT, lambda: program.look(environ)),
+        (program.SUBJECT, lambda: program.look_at_home(environ)),
         (variables.SUBJECT, lambda: variables.look_at_shadows(environ)),
         (providers.SUBJECT, lambda: providers.look_at_distributions(present)),
     ]
-    if is_site:
+    if place is not None and is_site:
         looked_at["site"] = str(place)
-        checks += site.checks(place, given=root, environ=environ, now=now, present=present)
+        checks += site.checks(place, given=root and place, environ=environ, now=now, present=present)
     if shelf is not None:
         looked_at["builder"] = str(shelf)
-        checks += builder.checks(shelf, folder=Path.cwd(), environ=environ, present=present)
-        checks.append(
-            (builder.STORE, lambda: filesystem.look(builder.STORE, shelf, elsewhere=filesystem.STORE_ELSEWHERE))
-        )
+        wanted = store is not None or bool(environ.get("BUNDLE_STORE")) or not is_site
+        folder = seen(program.SUBJECT, Path.cwd, instead=None, failed=[])
+        checks += builder.checks(shelf, wanted=wanted, folder=folder, environ=environ, present=present)
+        if wanted or is_there(shelf):
+            disk = partial(filesystem.look, builder.STORE, shelf, elsewhere=filesystem.STORE_ELSEWHERE)
+            checks.append((builder.STORE, disk))
     return looked_at, checks
 
 
 def _store(given: Path | None, environ: Mapping[str, str], present: Mapping[str, str]) -> Path | None:
     """The store to look at: None on a machine that is no builder."""
     from bundler.doctor import extras, store
+    from bundler.sources.places import expanded
 
     if given is not None:
-        return given.expanduser().absolute()
+        return expanded(given).absolute()
     if extras.is_complete(present):
         from bundler.doctor import configuration
 

@@ -10,11 +10,17 @@ from manifests.finding import Check
 STORE: Final = store.SUBJECT
 
 
-def checks(path: Path, *, folder: Path, environ: Mapping[str, str], present: Mapping[str, str]) -> Iterator[Check]:
-    """The checks of the store at `path` and of the keys in `folder`; `present` are this Python's distributions."""
+def checks(
+    path: Path, *, wanted: bool, folder: Path | None, environ: Mapping[str, str], present: Mapping[str, str]
+) -> Iterator[Check]:
+    """The checks of the store at `path`, `wanted` here for sure or not, and of the keys in `folder`, if there is one.
+
+    `present` are this Python's distributions.
+    """
     yield extras.SUBJECT, lambda: extras.look(present)
-    yield store.SUBJECT, lambda: store.look(path)
-    yield keys.SUBJECT, lambda: keys.look(folder)
+    yield store.SUBJECT, lambda: store.look(path, wanted=wanted)
+    if folder is not None:
+        yield keys.SUBJECT, lambda: keys.look(folder, environ)
     if extras.is_complete(present):
         from bundler.doctor import configuration  # noqa: PLC0415 - it needs the extra
 

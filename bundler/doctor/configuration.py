@@ -20,7 +20,9 @@ SUBJECT: Final = Subject("configuration")
 _PROXIES: Final = ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy")
 _SCHEMES: Final = frozenset({"http", "https", "socks4", "socks4a", "socks5", "socks5h"})
 _OF_THE_STORE: Final = ("HOME", "XDG_CACHE_HOME", "BUNDLE_STORE")
-_CERTIFICATES: Final = ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE", "CURL_CA_BUNDLE")
+_CERTIFICATES: Final = ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE")
+"""The first that is set counts, then pip's setting, then the one below."""
+_CERTIFICATES_OF_REQUESTS: Final = "CURL_CA_BUNDLE"
 
 
 def store_path(environ: Mapping[str, str]) -> Path:
@@ -36,10 +38,6 @@ def look(environ: Mapping[str, str]) -> Iterator[Finding]:
     for name in _PROXIES:
         if value := environ.get(name):
             yield judge_proxy(name, value)
-    for name in _CERTIFICATES:
-        if (path := environ.get(name)) and not Path(path).exists():
-            what = f"{name}={path} is not there: no server's certificate can be checked"
-            yield SUBJECT.problem("no-certificates", what, fix=f"unset {name}, or name a file of CA certificates")
 
 
 def judge_proxy(name: str, value: str) -> Finding:
@@ -56,16 +54,15 @@ def judge_proxy(name: str, value: str) -> Finding:
 
 
 def _packages(environ: Mapping[str, str]) -> Iterator[Finding]:
-    home = Path(environ["HOME"]) if environ.get("HOME") else Path.home()
+    home = Path(environ["HOME"]) if environ.get("HOME") else expanded("~")
     try:
         indexes = PackageIndexes.read(environ, home=home)
     except SourceError as error:
         fix = error.hint or "mend pip's setting that the message names: `pip config debug` shows where it stands"
         yield SUBJECT.problem("pip-settings", error.message, fix=fix)
+        yield from _certificates(environ, None)
         return
-    if indexes.certificates is not None and not indexes.certificates.exists():
-        what = f"pip is told of certificates at {indexes.certificates}, where there are none"
-        yield SUBJECT.problem("no-certificates", what, fix="pip config unset global.cert, or name a file")
+    yield from _certificates(environ, indexes.certificates)
     for folder in (text for text in indexes.find_links if "://" not in text):
         if not os.path.exists(expanded(folder)):  # noqa: PTH110 - nor is a folder that may not be looked into
             what = f"pip is told to look for wheels in {folder}, which is not there"
@@ -74,6 +71,20 @@ def _packages(environ: Mapping[str, str]) -> Iterator[Finding]:
     yield SUBJECT.fine(
         "pip-settings", f"pip's settings: indexes {len(indexes.indexes)}, folders and pages {len(indexes.find_links)}"
     )
+
+
+def _certificates(environ: Mapping[str, str], of_pip: Path | None) -> Iterator[Finding]:
+    """Whether the certificates that count are there; what another setting outdoes is never read."""
+    name = next((name for name in _CERTIFICATES if environ.get(name)), None)
+    if name is None and of_pip is not None:
+        if not os.path.exists(of_pip):  # noqa: PTH110 - nor are those that this user may not see
+            what = f"pip is told of certificates at {of_pip}, where there are none"
+            yield SUBJECT.problem("no-certificates", what, fix="unset PIP_CERT, or `pip config unset global.cert`")
+        return
+    name = name or _CERTIFICATES_OF_REQUESTS
+    if (path := environ.get(name)) and not os.path.exists(path):  # noqa: PTH110 - as above
+        what = f"{name}={path} is not there: no server's certificate can be checked"
+        yield SUBJECT.problem("no-certificates", what, fix=f"unset {name}, or name a file of CA certificates")
 
 
 def _hub(environ: Mapping[str, str]) -> Iterator[Finding]:

@@ -7,6 +7,7 @@ from typing import Final
 
 import zstandard
 
+from manifests.distributions import normalised
 from manifests.errors import listing
 from manifests.finding import Finding, Subject
 
@@ -44,7 +45,7 @@ def required(lines: Sequence[str] | None = None) -> dict[str, str]:
         except PackageNotFoundError:
             lines = []
     found = [match for line in lines if (match := _REQUIREMENT.fullmatch(line.strip()))]
-    return {re.sub(r"[-_.]+", "-", match[1]).lower(): match[2].strip() for match in found}
+    return {normalised(match[1]): match[2].strip() for match in found}
 
 
 def judge_zstandard(pinned: str, version: str, libzstd: Sequence[int]) -> Iterator[Finding]:

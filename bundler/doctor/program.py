@@ -1,4 +1,4 @@
-"""The name `bundle` itself: which program a person gets who types it. Ruby has one too."""
+"""The name `bundle` itself: which program a person gets who types it (Ruby has one too); and from where it is typed."""
 
 import os
 import sys
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from bundler.sources.places import expanded
 from manifests.finding import Finding, Subject
 
 SUBJECT: Final = Subject("program")
@@ -28,6 +29,18 @@ class Program:
 def look(environ: Mapping[str, str]) -> Iterator[Finding]:
     """What typing `bundle` runs."""
     yield judge(list(observe(environ)))
+
+
+def look_at_home(environ: Mapping[str, str]) -> Iterator[Finding]:
+    """Whether this user has a home, and stands in a folder: what nobody names is looked for there."""
+    try:
+        Path.cwd()
+    except OSError as error:
+        what = f"the current folder cannot be used ({error.strerror}): names that are not absolute lead nowhere"
+        yield SUBJECT.problem("no-folder", what, fix="cd /")
+    if not environ.get("HOME") and expanded("~") == Path("~"):
+        what = "HOME is not set, and this user has no entry in passwd: root and store have no default place"
+        yield SUBJECT.warning("no-home", what, fix="export HOME=FOLDER; or name both with BUNDLE_HOME and BUNDLE_STORE")
 
 
 def observe(environ: Mapping[str, str]) -> Iterator[Program]:

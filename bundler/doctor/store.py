@@ -9,26 +9,25 @@ from typing import Final
 from manifests import canonical
 from manifests.errors import FormatError
 from manifests.finding import Finding, Subject
-from manifests.store import FORMAT
+from manifests.store import FORMAT, MARKER
 
 SUBJECT: Final = Subject("store")
-_MARKER: Final = "store.json"
 _LIMIT: Final = 4096
 
 
 def is_there(path: Path) -> bool:
     """Whether `path` has the mark of a store that this user can see."""
-    return os.path.isfile(path / _MARKER)  # noqa: PTH113 - False, not an error, for a folder that may not be looked into
+    return os.path.isfile(path / MARKER)  # noqa: PTH113 - False, not an error, for a folder that may not be looked into
 
 
-def look(path: Path) -> Iterator[Finding]:
-    """Whether `path` is a store, or can become one."""
+def look(path: Path, *, wanted: bool) -> Iterator[Finding]:
+    """Whether `path` is a store, or can become one, if it is `wanted`: a site that could build may never do so."""
     if path.exists() and not path.is_dir():
         yield SUBJECT.problem("store-is-a-file", f"{path} is a file", fix="name a folder with --store or BUNDLE_STORE")
     elif not path.is_dir() or not any(path.iterdir()):
         yield SUBJECT.note("no-store", f"there is no store at {path} yet; `bundle lock` makes it")
-        yield from _above(path)
-    elif not (path / _MARKER).is_file():
+        yield from _above(path, wanted=wanted)
+    elif not (path / MARKER).is_file():
         what = f"{path} has other things in it, and is not a store"
         yield SUBJECT.warning("no-store", what, fix="name an empty or a new folder with --store or BUNDLE_STORE")
     else:
@@ -38,13 +37,14 @@ def look(path: Path) -> Iterator[Finding]:
 
 
 def _format(path: Path) -> Finding:
-    with (path / _MARKER).open("rb") as stream:
+    with (path / MARKER).open("rb") as stream:
         content = stream.read(_LIMIT + 1)
     try:
-        described = canonical.decode(content, limit=_LIMIT, subject=str(path / _MARKER))
+        described = canonical.decode(content, limit=_LIMIT, subject=str(path / MARKER))
     except FormatError as error:
-        fix = f"printf '{{\"format\":{FORMAT}}}' > {shlex.quote(str(path / _MARKER))}: what else is in it checks itself"
-        return SUBJECT.problem("store-marker", f"the mark of the store is damaged: {error.message}", fix=fix)
+        marker, mark = shlex.quote(str(path / MARKER)), canonical.encode({"format": FORMAT}).decode()
+        what = f"the mark of the store is damaged: {error.message}; what else is in it checks itself"
+        return SUBJECT.problem("store-marker", what, fix=f"rm -f {marker} && printf '{mark}' > {marker}")
     if described != {"format": FORMAT}:
         what = f"{path} is a store of another format; this program knows {FORMAT}"
         return SUBJECT.problem("store-format", what, fix="name another with --store, or bring the newer program")
@@ -59,11 +59,14 @@ def _access(path: Path) -> Finding:
     return SUBJECT.fine("store-writable", "this user may read it and write to it")
 
 
-def _above(path: Path) -> Iterator[Finding]:
+def _above(path: Path, *, wanted: bool) -> Iterator[Finding]:
     folder = next(each for each in (path, *path.parents) if each.exists())
     if not os.access(folder, os.W_OK | os.X_OK):
-        fix = "name another with --store or BUNDLE_STORE"
-        yield SUBJECT.problem("store-closed", f"this user may not make it: {folder} cannot be written to", fix=fix)
+        what, fix = f"this user may not make it: {folder} cannot be written to", "name one with --store or BUNDLE_STORE"
+        if wanted:
+            yield SUBJECT.problem("store-closed", what, fix=fix)
+        else:
+            yield SUBJECT.note("store-closed", what, fix=fix)
 
 
 def _unfinished(folder: Path) -> Iterator[Finding]:
@@ -71,7 +74,7 @@ def _unfinished(folder: Path) -> Iterator[Finding]:
         return
     sizes = [size for entry in folder.iterdir() if entry.is_file() and (size := entry.stat().st_size)]
     if sizes:
-        what = f"{len(sizes)} downloads are unfinished, {sum(sizes):,} bytes: the next lock or build goes on with them"
+        what = f"unfinished downloads: {len(sizes)}, {sum(sizes):,} bytes; the next lock or build goes on with them"
         yield SUBJECT.note(
             "partial-downloads",
             what,

@@ -7,11 +7,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from manifests.distributions import release
 from manifests.errors import listing
 from manifests.finding import Finding, Subject
-from runtime.doctor.distributions import release
-from runtime.doctor.variables import leads_there
+from runtime.doctor.variables import is_true, leads_there
 from runtime.layouts import huggingface, inference
+from runtime.settings import TELEMETRY_OFF
 
 SUBJECT: Final = Subject("clients")
 
@@ -82,8 +83,16 @@ def look(present: Mapping[str, str], site: Site) -> Iterator[Finding]:
     if "model-signing" in present and "pyopenssl" not in present:
         what = "model-signing does not start without pyOpenSSL, which it does not ask for"
         yield SUBJECT.problem("signing-without-openssl", what, fix="pip install pyOpenSSL")
+    if found and not is_true(site.environ.get(TELEMETRY_OFF)) and any(map(_is_onnxruntime, present)):
+        what = f"{TELEMETRY_OFF} is not set: where a program loads onnxruntime itself, that reports to its maker"
+        fix = site.fix if TELEMETRY_OFF in site.wanted else f"export {TELEMETRY_OFF}=1"
+        yield SUBJECT.note("telemetry", what, fix=fix)
     if not found:
         yield SUBJECT.note("no-clients", "this Python has none of the clients that are known here")
+
+
+def _is_onnxruntime(name: str) -> bool:
+    return name.startswith(("onnxruntime", "ort-nightly"))
 
 
 def _version(client: Client, version: str) -> Finding:

@@ -1,20 +1,26 @@
 """Whether the root's file system makes links: tried in a folder that is made in `state/` and removed again.
 
 * Tried only where this user may write and an install has been; nothing stays behind.
+* One at a time: the folder `state/` itself is locked meanwhile, so that what a killed trial left can be told and swept.
 """
 
 import os
+import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
+from manifests.errors import listing
 from manifests.finding import Finding, Subject
+from manifests.locks import try_lock
 from runtime.links import Placer, Way
 from runtime.root import Root
 
 SUBJECT: Final = Subject("links")
+_PREFIX: Final = ".doctor."
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +32,16 @@ class Links:
     reflink: bool
 
 
-def look(root: Root) -> Iterator[Finding]:
-    """Try, and judge."""
-    if not root.state.is_dir() or not os.access(root.state, os.W_OK | os.X_OK):
+def look(root: Root, option: str) -> Iterator[Finding]:
+    """Try, and judge. `option` is what names the root in a command, or nothing."""
+    if not os.path.lexists(root.state):
+        yield SUBJECT.note("links-not-tried", f"links were not tried: no install has made {root.state} yet")
+    elif not os.path.isdir(root.state):  # noqa: PTH112 - False for a folder that may not be looked into
+        yield SUBJECT.note("links-not-tried", f"links were not tried: {root.state} is not a folder")
+    elif not os.access(root.state, os.W_OK | os.X_OK):
         yield SUBJECT.note("links-not-tried", f"links were not tried: this user cannot write to {root.state}")
     else:
-        yield from judge(attempt(root.state))
+        yield from _try(root.state, option)
     blobs = root.path / "blobs"
     if blobs.is_dir() and root.generations.is_dir() and blobs.stat().st_dev != root.generations.stat().st_dev:
         yield SUBJECT.warning(
@@ -43,7 +53,7 @@ def look(root: Root) -> Iterator[Finding]:
 
 def attempt(folder: Path) -> Links:
     """What can be made in `folder`. Errors: `OSError`, `StorageError`; nothing stays behind."""
-    with TemporaryDirectory(prefix=".doctor.", dir=folder) as made:
+    with TemporaryDirectory(prefix=_PREFIX, suffix=".partial", dir=folder) as made:
         place, placer = Path(made), Placer()
         (place / "file").write_bytes(b"x" * 4096)
         placer.link(place / "file", place / "hard")
@@ -52,7 +62,43 @@ def attempt(folder: Path) -> Links:
         return Links(hard=hard, symbolic=_symbolic(place), reflink=placer.ways[Way.REFLINK] > 0)
 
 
-def judge(found: Links) -> Iterator[Finding]:
+def _try(state: Path, option: str) -> Iterator[Finding]:
+    with _alone(state) as is_alone:
+        if is_alone is False:
+            yield SUBJECT.note(
+                "links-not-tried", "links were not tried: another `bundle doctor` does so at this moment"
+            )
+            return
+        if is_alone and (left := sorted(state.glob(f"{_PREFIX}*"))):
+            for folder in left:
+                shutil.rmtree(folder, ignore_errors=True)
+            what = f"a `bundle doctor` that was killed left {listing(path.name for path in left)}, removed now"
+            yield SUBJECT.note("doctor-leftovers", what)
+        yield from judge(attempt(state), option)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[bool | None]:
+    """Whether this process has `folder` for itself meanwhile; None where a folder cannot be locked."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:  # Windows opens no folders
+        yield None
+        return
+    try:
+        yield _is_locked(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _is_locked(descriptor: int) -> bool | None:
+    try:
+        return try_lock(descriptor, exclusive=True)
+    except OSError:
+        return None
+
+
+def judge(found: Links, option: str = "") -> Iterator[Finding]:
     """What it means that these do or do not work."""
     if not found.hard:
         how = "cloned" if found.reflink else "copied: models take their space twice"
@@ -62,7 +108,7 @@ def judge(found: Links) -> Iterator[Finding]:
         yield SUBJECT.note(
             "no-symbolic-links",
             "there are no symbolic links here: `current` is a file, and clients' variables name one generation",
-            fix='eval "$(bundle env)" again after each install',
+            fix=f'after each install: eval "$(bundle env{option})"',
         )
     if found.hard and found.symbolic:
         yield SUBJECT.fine("links", f"hard and symbolic links work{', reflinks too' if found.reflink else ''}")

@@ -1,16 +1,19 @@
 """onnxruntime: which distributions of it are here, which execution providers it offers, and what that misses."""
 
 import os
+import re
 import shutil
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
-from manifests.errors import MissingExtraError, listing
+from manifests.errors import listing
 from manifests.finding import Finding, Subject
-from runtime import session
-from runtime.settings import Settings
+from runtime.settings import TELEMETRY_OFF, Settings
 
 SUBJECT: Final = Subject("onnxruntime")
 CUDA: Final = "CUDAExecutionProvider"
@@ -25,6 +28,22 @@ _VARIANTS: Final = frozenset(
 )  # fmt: skip
 """Distributions that bring the module `onnxruntime`, each a whole one."""
 _EXTRAS: Final = {"onnxruntime-gpu": "gpu", "onnxruntime-openvino": "openvino", "onnxruntime-directml": "directml"}
+_ASK: Final = f"""
+import sys
+
+sys.path[:] = sys.argv[1:]
+from manifests.errors import MissingExtraError
+from runtime import session
+
+try:
+    names = session.available_providers()
+except MissingExtraError as error:
+    raise error.__cause__ or error
+print()
+print("{_MODULE}", *names)
+"""
+_PATIENCE: Final = 60.0
+_ERROR: Final = re.compile(r"[A-Za-z_][\w.]*(?:Error|Exception)\b")
 _DEVICE: Final = Path("/dev/nvidia0")
 
 
@@ -44,14 +63,40 @@ def look_at_distributions(present: Mapping[str, str]) -> Iterator[Finding]:
 
 
 def look(environ: Mapping[str, str], present: Mapping[str, str]) -> Iterator[Finding]:
-    """What this machine's onnxruntime offers. It is imported for that."""
-    try:
-        available = session.available_providers()
-    except (MissingExtraError, AttributeError, OSError) as error:
-        yield _unusable(error, sorted(_VARIANTS & present.keys()))
+    """What this machine's onnxruntime offers. Another process imports it: a broken one may end the process."""
+    found = sorted(_VARIANTS & present.keys())
+    if not found and find_spec(_MODULE) is None:
+        what = "there is no onnxruntime: models are carried and linked here, and not run by `bundle infer` or `serve`"
+        yield SUBJECT.note("no-onnxruntime", what, fix="pip install 'offline-bundle[serve,cpu]'")
+        return
+    available, reason = ask(environ)
+    if not available:
+        yield SUBJECT.problem(
+            "onnxruntime-broken",
+            f"onnxruntime is here and cannot be imported: {reason}",
+            fix=f"pip uninstall -y {' '.join(found) or _MODULE}; pip install 'offline-bundle[cpu]'",
+        )
         return
     yield SUBJECT.fine("providers", f"execution providers: {listing(available)}")
     yield from judge(available, Settings.read(environ).execution_providers, gpu=_has_gpu(environ))
+
+
+def ask(environ: Mapping[str, str]) -> tuple[tuple[str, ...], str]:
+    """The execution providers, or none and why. Nothing is written by it, and nobody is asked. Errors: `OSError`."""
+    command = [sys.executable, "-B", "-P", "-c", _ASK, *sys.path]
+    told = {**environ, TELEMETRY_OFF: "1"}
+    try:
+        done = subprocess.run(  # noqa: S603 - this Python, with fixed words
+            command, env=told, stdin=subprocess.DEVNULL, capture_output=True, timeout=_PATIENCE, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return (), f"that did not end within {_PATIENCE:.0f} seconds"
+    last = done.stdout.decode(errors="replace").strip().rpartition("\n")[2].split()
+    if done.returncode == 0 and last[:1] == [_MODULE]:
+        return tuple(last[1:]), "it has no execution provider"
+    if done.returncode < 0:
+        return (), f"the process that tried was ended by {_signal(-done.returncode)}"
+    return (), _reason(done.stderr.decode(errors="replace"))
 
 
 def judge(available: tuple[str, ...], asked: tuple[str, ...] | None, *, gpu: bool) -> Iterator[Finding]:
@@ -78,16 +123,19 @@ def look_at_server() -> Iterator[Finding]:
         yield SUBJECT.note("no-serve-extra", what, fix="pip install 'offline-bundle[serve]'")
 
 
-def _unusable(error: Exception, found: list[str]) -> Finding:
-    if not found and isinstance(error, MissingExtraError) and find_spec(_MODULE) is None:
-        what = "there is no onnxruntime: models are carried and linked here, and not run by `bundle infer` or `serve`"
-        return SUBJECT.note("no-onnxruntime", what, fix="pip install 'offline-bundle[serve,cpu]'")
-    reason = str(error.__cause__ or error).partition("\n")[0]
-    return SUBJECT.problem(
-        "onnxruntime-broken",
-        f"onnxruntime is here and cannot be imported: {reason}",
-        fix=f"pip uninstall -y {' '.join(found) or _MODULE}; pip install 'offline-bundle[cpu]'",
-    )
+def _reason(said: str) -> str:
+    """The error at the end of a traceback, in one line."""
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    last = lines[-1] if lines else "it says nothing"
+    found = next(filter(_ERROR.match, reversed(lines)), last)
+    return f"{found} {last}" if found.endswith(":") else found
+
+
+def _signal(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
 
 
 def _has_gpu(environ: Mapping[str, str]) -> bool:

@@ -9,6 +9,7 @@ from manifests.errors import BundleError
 from manifests.finding import Check
 from runtime import environment, generations
 from runtime.doctor import (
+    access,
     clients,
     clock,
     filesystem,
@@ -32,24 +33,23 @@ def checks(
     yield root_.SUBJECT, lambda: root_.look(path, root_.rule(given, environ))
     yield root_.SUBJECT, lambda: filesystem.look(root_.SUBJECT, path, elsewhere=filesystem.ROOT_ELSEWHERE)
     root = Root(path) if root_.is_there(path) else None
+    option = variables.option(given)
     if root is not None:
-        yield from _inside(root)
-    wanted = _wanted(root)
-    fix = variables.how(path if given else None)
-    site = Site(environ, wanted, _models(root), fix)
+        yield from _inside(root, option)
+    fix = variables.how(option)
     yield clock.SUBJECT, lambda: clock.look(root, now)
-    yield variables.SUBJECT, lambda: variables.look(environ, wanted, fix)
-    yield clients.SUBJECT, lambda: clients.look(present, site)
+    yield variables.SUBJECT, lambda: variables.look(environ, _wanted(root), fix)
+    yield clients.SUBJECT, lambda: clients.look(present, Site(environ, _wanted(root), _models(root), fix))
     yield providers.SUBJECT, lambda: providers.look(environ, present)
     yield providers.SUBJECT, providers.look_at_server
 
 
-def _inside(root: Root) -> Iterator[Check]:
-    yield root_.SUBJECT, lambda: root_.look_at_access(root)
-    yield links.SUBJECT, lambda: links.look(root)
+def _inside(root: Root, option: str) -> Iterator[Check]:
+    yield access.SUBJECT, lambda: access.look(root)
+    yield links.SUBJECT, lambda: links.look(root, option)
     yield trust_state.SUBJECT, lambda: trust_state.look(root)
-    yield trust_state.SUBJECT, lambda: trust_state.look_at_lines(root)
-    yield generation.SUBJECT, lambda: generation.look(root)
+    yield trust_state.SUBJECT, lambda: trust_state.look_at_lines(root, option)
+    yield generation.SUBJECT, lambda: generation.look(root, option)
     yield generation.SUBJECT, lambda: generation.look_at_leftovers(root)
 
 

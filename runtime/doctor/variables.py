@@ -12,7 +12,7 @@ from typing import Final
 import manifests
 from manifests.errors import listing
 from manifests.finding import Finding, Subject
-from runtime.settings import expanded
+from runtime.settings import TELEMETRY_OFF, expanded
 
 SUBJECT: Final = Subject("variables")
 
@@ -30,14 +30,19 @@ _CONSEQUENCES: Final = {
     "TRANSFORMERS_OFFLINE": "transformers asks the network first, and waits for it",
     "DISK_CACHE_CLEANUP": "the inference server may delete what is installed",
     "ATOMIC_CACHE_WRITES_ENABLED": "the inference server may write into installed files in place",
+    TELEMETRY_OFF: "onnxruntime reports to its maker over the network",
 }
 _TRUE: Final = frozenset({"1", "true", "yes", "on"})
 _PACKAGES: Final = ("bundler", "runtime", "manifests")
 
 
-def how(root: Path | None) -> str:
-    """What to type so that clients follow; `root` where an option named it."""
-    option = f" --root {shlex.quote(str(root))}" if root else ""
+def option(root: Path | None) -> str:
+    """What names the root in a command: nothing, unless an option named it to this one."""
+    return f" --root {shlex.quote(str(root))}" if root else ""
+
+
+def how(option: str) -> str:
+    """What to type so that clients follow."""
     return f'eval "$(bundle env{option})"'
 
 
@@ -46,7 +51,7 @@ def look(environ: Mapping[str, str], wanted: Mapping[str, str], fix: str) -> Ite
     elsewhere = list(_elsewhere(environ, wanted, fix))
     yield from elsewhere
     yield from _older_names(environ, wanted, fix)
-    yield from _two_caches(environ, fix)
+    yield from _two_caches(environ, fix if wanted else 'export MODEL_CACHE_DIR="$INFERENCE_HOME"')
     right = [name for name, value in wanted.items() if leads_there(name, environ.get(name), value)]
     missing = [name for name in wanted if not environ.get(name)]
     if missing:
@@ -56,12 +61,17 @@ def look(environ: Mapping[str, str], wanted: Mapping[str, str], fix: str) -> Ite
         yield SUBJECT.fine("variables", f"all {len(right)} lead clients to this root")
 
 
+def is_true(value: str | None) -> bool:
+    """Whether a client takes this for a yes."""
+    return (value or "").strip().casefold() in _TRUE
+
+
 def leads_there(name: str, value: str | None, wanted: str) -> bool:
     """Whether `value` means what `wanted` does: the same folder, or the same yes or no."""
     if not value:
         return False
     if name in _CONSEQUENCES:
-        return (value.strip().casefold() in _TRUE) is (wanted.casefold() in _TRUE)
+        return is_true(value) is is_true(wanted)
     return _same(value, wanted)
 
 
