@@ -27,9 +27,11 @@ ENVIRONMENT: Final[Mapping[str, str]] = {
     "ONNXRUNTIME_EXECUTION_PROVIDERS": "The execution providers that may be used, separated by commas.",
     "AWS_*": "As boto3 reads them: credentials, profile, region; AWS_ENDPOINT_URL names another store than Amazon's.",
     "PIP_*": "As pip reads them: indexes, find-links, certificates, timeout, proxy.",
+    "HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY": "As requests reads them: proxies, and what is reached without one.",
     "REQUESTS_CA_BUNDLE, SSL_CERT_FILE": "The certificates to trust over HTTPS.",
     "HOME, XDG_CACHE_HOME, XDG_CONFIG_HOME, XDG_CONFIG_DIRS, XDG_DATA_HOME": "Where files lie that nothing else names.",
     "DEFAULT_DEVICE": "What models run on, where nothing else is asked for: cpu, cuda or an execution provider.",
+    "ORT_DISABLE_TELEMETRY": "As onnxruntime reads it. It is set to 1 here, so that nothing is reported to its maker.",
     "NO_COLOR": "If set, no colours.",
 }
 """What the program reads; a star stands for what another program's rules say."""

@@ -68,10 +68,19 @@ def _docker(given: Environment) -> Iterable[str]:
     """An env-file: nothing is quoted in one, and a value is all that follows the `=`."""
     mount = ["type=bind", f"source={given.host}", f"target={given.inside}", "readonly"]
     options = ["--rm", "--env-file", "bundle.env", "--mount", ",".join(map(_csv, mount)), "--tmpfs", "/tmp"]  # noqa: S108 - the container's
-    yield "# Save as bundle.env. The root is mounted read-only, and any --user can read it:"
+    if given.readable:
+        yield "# Save as bundle.env. The root is mounted read-only, and any --user can read it:"
+    else:
+        yield f"# Save as bundle.env. Not every --user can read the root before you type: {_opening(given)}"
+        yield "# The root is mounted read-only:"
     yield f"# docker run {shlex.join(options)} --network none IMAGE"
     yield "# A server needs a port: put --publish 127.0.0.1:9001:9001 in the place of --network none."
     yield from (f"{name}={value}" for name, value in given.values.items())
+
+
+def _opening(given: Environment) -> str:
+    """What to type so that any user can read the root."""
+    return f"chmod -R a+rX {shlex.quote(given.host)}"
 
 
 def _csv(field: str) -> str:
@@ -101,7 +110,11 @@ def _systemd_word(text: str) -> str:
 
 def _k8s(given: Environment) -> Iterable[str]:
     """A part of a Pod's spec. A JSON string is a YAML string."""
-    yield "# Part of a Pod's `spec:`; name and image are yours. Any runAsUser can read the volume."
+    yield "# Part of a Pod's `spec:`; name and image are yours."
+    if given.readable:
+        yield "# Any runAsUser can read the volume."
+    else:
+        yield f"# Not every runAsUser can read the volume before you type on its node: {_opening(given)}"
     yield "containers:"
     yield "  - name: models"
     yield "    env:"

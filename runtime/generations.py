@@ -30,7 +30,7 @@ from runtime.root import Root, digest_of
 FORMAT: Final = 1
 SMALL: Final = 128 << 10
 """Bytes up to which a file is copied into each generation."""
-_LAYOUTS: Final[Mapping[str, Layout]] = {
+LAYOUTS: Final[Mapping[str, Layout]] = {
     directory.NAME: directory.entries,
     huggingface.NAME: huggingface.entries,
     inference.NAME: inference.entries,
@@ -129,7 +129,7 @@ def build(root: Root, wanted: Mapping[str, Line], placer: Placer) -> int:
             for entry in entries(wanted):
                 _carry_out(root, fresh, entry, placer, batch)
             batch.sync()
-            _sync_tree(fresh)
+            sync_tree(fresh)
             fresh.rename(root.generation(number))
         except BaseException:
             shutil.rmtree(fresh, ignore_errors=True)
@@ -152,7 +152,7 @@ def entries(wanted: Mapping[str, Line]) -> Iterator[Entry]:
         yield Generated(f"lines/{name}.json", lines.encode(line))
         for model in line.content.models:
             for layout in model.layouts:
-                yield from _LAYOUTS[layout](model, line)
+                yield from LAYOUTS[layout](model, line)
         for wheels in line.content.wheels:
             yield from kits.entries(wheels, line)
 
@@ -230,7 +230,7 @@ def _place(source: Path, target: Path, entry: Linked, placer: Placer) -> None:
         placer.copy(source, target)
 
 
-def _sync_tree(folder: Path) -> None:
-    """Files are synced as they are written; here their names."""
+def sync_tree(folder: Path) -> None:
+    """Return when the names in `folder`, and below it, are on the disk. Files are synced as they are written."""
     for path, _, _ in os.walk(folder, topdown=False):
         sync_folder(Path(path))

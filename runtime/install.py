@@ -11,12 +11,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Final
 
 from manifests import recipe
 from manifests.bundle import SealedBundle, VerifiedBundle
 from manifests.digest import Digest
-from manifests.errors import CorruptStoreError, DiskFullError, RollbackError, listing
+from manifests.errors import CorruptStoreError, RollbackError, listing
 from manifests.progress import Reporter
 from manifests.publish import READ_ONLY, make_folder, publish, publishing, sweep, translated
 from manifests.recipe import Recipe, RecipeChunk
@@ -26,9 +25,7 @@ from runtime.kits import InstalledKit
 from runtime.lines import Line
 from runtime.links import Placer
 from runtime.root import Root, digest_of
-
-_MARGIN: Final = 16 << 20
-"""Bytes that are left free for names and small files."""
+from runtime.space import check_space
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,13 +129,9 @@ class _Install:
         blobs = self.bundle.index.blobs
         missing = [blob for blob in blobs if not self._is_present(blob)]
         needed = sum(blob.size for blob in missing)
-        with translated(self.root.path):
-            free = shutil.disk_usage(self.root.path).free
-        if missing and needed + _MARGIN > free:
-            raise DiskFullError(
-                f"{needed:,} bytes are to be staged, and {free:,} are free in {self.root.path}",
-                hint="free some space, or name another --root; what is active stays as it is",
-            )
+        if missing:
+            hint = "free some space, or name another --root; what is active stays as it is"
+            check_space(needed, self.root.path, purpose="staged", hint=hint)
         self.reporter.started("install", needed)
         try:
             for blob in missing:

@@ -90,6 +90,11 @@ def asked(shell: str, words: list[str], clean: dict[str, str]) -> list[str]:
         (["bundle", "export", "--layout", "in"], ["inference"]),
         (["bundle", "env", "--format", "sy"], ["systemd"]),
         (["bundle", "models", "show", "absent"], []),
+        (["bundle", "manual", "tr"], ["trust"]),
+        (["bundle", "manual", "trust", ""], ["init", "show"]),
+        (["bundle", "manual", "trust", "in"], ["init"]),
+        (["bundle", "manual", "list", ""], []),
+        (["bundle", "manual", "nothing", ""], []),
     ],
     ids=lambda value: " ".join(value) if value and value[0] == "bundle" else "",
 )
@@ -100,6 +105,11 @@ def test_a_shell_offers_what_there_is(shell: str, words: list[str], offered: lis
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_a_shell_offers_every_command(shell: str, clean: dict[str, str]) -> None:
     assert set(asked(shell, ["bundle", ""], clean)) == set(COMMANDS)
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_the_manual_has_every_command_to_offer(shell: str, clean: dict[str, str]) -> None:
+    assert set(asked(shell, ["bundle", "manual", ""], clean)) == set(COMMANDS)
 
 
 def protocol(clean: dict[str, str], line: str, shell: str = "bash") -> subprocess.CompletedProcess[str]:
@@ -182,6 +192,23 @@ def test_offering_commands_imports_none_of_them(clean: dict[str, str]) -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], env=clean, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "['bundler.commands.main', 'bundler.commands.output']"
+
+
+def test_the_manual_s_commands_are_offered_without_the_modules_behind_them(clean: dict[str, str]) -> None:
+    script = (
+        "import os, sys, atexit\n"
+        "atexit.register(lambda: print(*sorted(n for n in sys.modules if n.startswith(('bundler.', 'runtime')))))\n"
+        "from bundler.commands.main import main\n"
+        "main([])\n"
+    )
+    variables = {"COMP_WORDS": "bundle manual tr", "COMP_CWORD": "2", "_BUNDLE_COMPLETE": "bash_complete"}
+    done = subprocess.run(
+        [sys.executable, "-c", script], env={**clean, **variables}, capture_output=True, text=True, check=True
+    )
+    offered, imported = done.stdout.splitlines()
+    assert offered == "plain,trust"
+    commands = ("bundler.commands", "bundler.commands.main", "bundler.commands.manual", "bundler.commands.output")
+    assert tuple(imported.split()) == commands
 
 
 def test_a_completion_needs_no_network_library_and_no_model_runtime(clean: dict[str, str]) -> None:

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path, PurePosixPath
 from threading import Thread
@@ -272,10 +273,66 @@ def test_a_root_named_through_dots_is_named_plainly(site: Root) -> None:
     assert environment(around).host == str(site.path.resolve())
 
 
-@pytest.mark.parametrize("text", ["", "bundle", "./x", "/", "/a/../b", "/a:b"])
+@pytest.mark.parametrize("text", ["", "bundle", "./x", "/", "//", "/a/../b", "/a:b"])
 def test_what_no_container_could_mount_at_is_refused(text: str) -> None:
     with pytest.raises(NamingError, match="mount point"):
         mount_point(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["/tmp", "/tmp/", "//tmp", "/tmp/bundle-scratch", "/tmp/./bundle-scratch/", "/tmp/bundle-scratch/root"]
+)
+@pytest.mark.parametrize("target", ["docker", "k8s"])
+def test_the_root_is_not_mounted_where_clients_write(target: str, text: str) -> None:
+    with pytest.raises(NamingError, match="clients write to /tmp/bundle-scratch") as caught:
+        mount_point(text, scratch=SCRATCH[target])
+    assert "/bundle" in caught.value.hint
+
+
+@pytest.mark.parametrize("text", ["/tmp/models", "/tmpx", "/tmp/bundle-scratch2", "/opt/tmp", "//bundle"])
+def test_beside_where_clients_write_the_root_may_be_mounted(text: str) -> None:
+    assert str(mount_point(text, scratch=SCRATCH["docker"])) == text.replace("//", "/")
+
+
+@pytest.mark.parametrize("target", ["sh", "powershell", "cmd", "systemd"])
+def test_a_mount_point_where_there_is_no_container_is_refused(site: Root, target: str) -> None:
+    done = bundle("env", "--root", site.path, "--format", target, "--mount", "/nowhere")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"--format {target}" in done.stderr
+
+
+def test_what_no_user_but_the_owner_can_read_is_not_said_to_be_for_any(site: Root) -> None:
+    places = [
+        site.path,
+        site.generations,
+        site.generation(1) / "plain" / "acme",
+        site.generation(1) / "plain" / "acme" / "one" / "weights.bin",
+        site.generation(1) / "plain" / "acme" / "one" / "config" / "a.json",
+    ]
+    opening = shlex.join(["chmod", "-R", "a+rX", str(site.path)])
+    for place in places:
+        before = place.stat().st_mode
+        place.chmod(before & 0o770)
+        for target, user in (("docker", "--user"), ("k8s", "runAsUser")):
+            shown = bundle("env", "--root", site.path, "--format", target).stdout
+            assert f"Any {user} can" not in shown.replace("any --user", "Any --user"), place
+            assert opening in shown, place
+        subprocess.run(["sh", "-c", opening], check=True)
+        assert place.stat().st_mode == before
+        assert opening not in bundle("env", "--root", site.path, "--format", "docker").stdout
+
+
+def test_the_comments_of_a_closed_root_spoil_no_format() -> None:
+    for name in STRANGE.values():
+        found = replace(given(name), readable=False)
+        assert all(line.startswith("#") or "=" in line for line in write("docker", found).splitlines())
+        assert yaml.safe_load(write("k8s", found)) == yaml.safe_load(write("k8s", given(name)))
+
+
+@pytest.mark.parametrize("target", FORMATS)
+def test_every_format_keeps_onnxruntime_from_calling_its_maker(site: Root, target: str) -> None:
+    shown = bundle("env", "--root", site.path, "--format", target).stdout
+    assert re.search(r"""ORT_DISABLE_TELEMETRY(=| = '|\n +value: ")1""", shown)
 
 
 def test_every_user_can_read_what_a_container_mounts(workshop: Workshop) -> None:
@@ -326,6 +383,8 @@ def test_where_the_terminal_has_not_the_characters_a_shell_gets_an_error_and_a_f
 
 def test_misuse_is_answered_with_the_way_out(site: Root, tmp_path: Path) -> None:
     assert bundle("env", "--root", site.path, "--format", "fish").returncode == 2
-    assert bundle("env", "--root", site.path, "--mount", "here").returncode == NamingError.exit_code
-    assert bundle("env", "--root", site.path, "--mount", "").returncode == NamingError.exit_code
+    docker = ("env", "--root", site.path, "--format", "docker")
+    assert bundle(*docker, "--mount", "here").returncode == NamingError.exit_code
+    assert bundle(*docker, "--mount", "").returncode == NamingError.exit_code
+    assert bundle(*docker, "--mount", "/tmp").returncode == NamingError.exit_code
     assert bundle("env", "--root", tmp_path / "nowhere").returncode == NotARootError.exit_code

@@ -7,12 +7,15 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 from huggingface_hub import scan_cache_dir, snapshot_download
 
+from bundler.commands.export import LAYOUTS as OFFERED
 from factory import Workshop, elliptic_signer, incompressible, put, tree
 from manifests.digest import Digest
 from manifests.errors import BundleError, CorruptStoreError, DiskFullError, StorageError, UnknownModelError
@@ -21,9 +24,11 @@ from manifests.naming import slug
 from manifests.progress import Silent
 from onnx_files import detector_model
 from runtime import export as exporting
-from runtime.export import LAYOUTS, Exported, export
+from runtime.export import Exported, export
+from runtime.export_plan import LAYOUTS
 from runtime.root import Root
 
+is_administrator = pytest.mark.skipif(sys.platform == "win32" or os.geteuid() != 0, reason="only root may mount")
 WEIGHTS = incompressible(400_000)
 FILES = {"weights.bin": WEIGHTS, "config/a.json": b"{}\n", "same.json": b"{}\n"}
 
@@ -42,6 +47,19 @@ def site(workshop: Workshop) -> Root:
     root = workshop.site()
     put(workshop.build(Lock(format=1, line="line", sequence=1, models=models)).path, root)
     return root
+
+
+@contextmanager
+def mounted(point: Path, *arguments: str) -> Iterator[Path]:
+    """A file system of its own at `point`."""
+    point.mkdir()
+    done = subprocess.run(["mount", *arguments, str(point)], capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip(f"this machine cannot mount: {done.stderr.strip()}")
+    try:
+        yield point
+    finally:
+        subprocess.run(["umount", "--lazy", point], check=True)
 
 
 def take(names: str | list[str], target: Path, layout: str, root: Root) -> Exported:
@@ -256,6 +274,103 @@ def test_a_folder_inside_of_the_root_is_refused(site: Root, place: str) -> None:
     assert tree(site.path) == before
 
 
+@pytest.mark.parametrize(
+    ("names", "layout", "target", "inside"),
+    [
+        ("acme/one", "directory", "", "acme"),
+        ("acme/one", "directory", "", "acme/one/config"),
+        (["deep/er/still", "acme/one"], "directory", "elsewhere/..", "acme"),
+        ("acme/one", "directory", "link", "acme"),
+        ("acme/one", "huggingface", "", "models--acme--one"),
+        ("faces/1", "inference", "", "models-cache"),
+    ],
+)
+def test_names_that_would_lie_in_a_root_below_the_target_are_refused(
+    site: Root, tmp_path: Path, names: str | list[str], layout: str, target: str, inside: str
+) -> None:
+    around = tmp_path / "around"
+    (around / "elsewhere").mkdir(parents=True)
+    (around / "link").symlink_to(around)
+    (around / inside).parent.mkdir(parents=True, exist_ok=True)
+    site.path.rename(around / inside)
+    before = tree(around)
+    with pytest.raises(StorageError, match="lies in the root"):
+        take(names, around / target, layout, Root(around / inside))
+    assert tree(around) == before
+
+
+def test_beside_a_root_in_the_target_there_is_room(site: Root, tmp_path: Path) -> None:
+    take("acme/one", site.path.parent, "directory", site)
+    assert tree(site.path.parent / "acme/one") == FILES
+
+
+class Planting(Silent):
+    """Somebody else, who is busy in the target between the plan and the first byte."""
+
+    def __init__(self, place: Path, leads_to: Path) -> None:
+        self.place, self.leads_to = place, leads_to
+
+    def started(self, name: str, total: int | None) -> None:  # noqa: ARG002 - the observer's signature
+        """Plant a link."""
+        self.place.symlink_to(self.leads_to)
+
+
+@pytest.mark.parametrize("place", ["acme", "acme/one"])
+def test_a_link_that_is_planted_while_an_export_runs_is_not_followed(site: Root, tmp_path: Path, place: str) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "out" / place).parent.mkdir(parents=True)
+    reporter = Planting(tmp_path / "out" / place, tmp_path / "elsewhere")
+    with pytest.raises(StorageError, match="a link that was not there before") as caught:
+        export(["acme/one"], tmp_path / "out", "directory", site, reporter=reporter)
+    assert caught.value.hint
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+    assert not leftovers(tmp_path / "out")
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_what_is_made_in_a_folder_that_hands_down_its_group_hands_it_down(
+    site: Root, tmp_path: Path, layout: str
+) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out").chmod(0o2775)
+    take("faces/1" if layout == "inference" else "acme/one", tmp_path / "out", layout, site)
+    folders = [path for path in (tmp_path / "out").rglob("*") if path.is_dir()]
+    assert folders
+    assert {path.stat().st_mode & 0o7777 for path in folders} == {0o2755}
+
+
+@pytest.mark.parametrize("kind", ["a pipe", "a file", "a link"])
+def test_what_is_no_folder_under_a_temporary_name_is_neither_opened_nor_removed(
+    site: Root, tmp_path: Path, kind: str
+) -> None:
+    place = tmp_path / "out" / ".bundle-export.aaaaaaaa.partial"
+    place.parent.mkdir()
+    (tmp_path / "mine").mkdir()
+    if kind == "a pipe":
+        os.mkfifo(place)
+    elif kind == "a file":
+        place.write_text("mine")
+    else:
+        place.symlink_to(tmp_path / "mine")
+    before = signal.signal(signal.SIGALRM, lambda *_: pytest.fail("it waits for a writer"))
+    signal.alarm(20)
+    try:
+        take("acme/one", tmp_path / "out", "directory", site)
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+    assert os.path.lexists(place)
+    assert (tmp_path / "mine").is_dir()
+
+
+def test_a_link_that_leads_to_itself_is_no_folder(site: Root, tmp_path: Path) -> None:
+    (tmp_path / "out").symlink_to("out")
+    with pytest.raises(StorageError, match="is no folder"):
+        take("acme/one", tmp_path / "out", "directory", site)
+    with pytest.raises(StorageError, match="out/below"):
+        take("acme/one", tmp_path / "out" / "below", "directory", site)
+
+
 def test_a_target_that_is_a_file_is_refused_and_stays(site: Root, tmp_path: Path) -> None:
     (tmp_path / "out").write_text("mine")
     with pytest.raises(StorageError, match="is no folder"):
@@ -266,9 +381,15 @@ def test_a_target_that_is_a_file_is_refused_and_stays(site: Root, tmp_path: Path
 def test_a_full_disk_is_said_before_the_first_file(site: Root, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(exporting.shutil, "disk_usage", lambda _: usage._replace(free=1_000_000))
+    with pytest.raises(DiskFullError, match="1,000,000 are free") as caught:
+        take("acme/one", tmp_path / "new" / "out", "directory", site)
+    assert "nothing was written" in caught.value.hint
+    assert not (tmp_path / "new").exists()
+    (tmp_path / "there").mkdir()
     with pytest.raises(DiskFullError, match="1,000,000 are free"):
-        take("acme/one", tmp_path / "out", "directory", site)
-    assert tree(tmp_path / "out") == {}
+        take("acme/one", tmp_path / "there", "directory", site)
+    assert tree(tmp_path / "there") == {}
+    assert (tmp_path / "there").is_dir()
 
 
 def test_where_there_are_no_links_the_snapshot_has_the_files_and_takes_space_once(
@@ -362,6 +483,63 @@ def test_the_command_says_what_it_did_and_what_clients_need(site: Root, tmp_path
     assert document["models"] == [{"id": "acme/one", "files": 0, "bytes": 0}]
     assert document["variables"]["HF_HUB_CACHE"] == str(tmp_path / "a b")
     assert not document["changed"]
+
+
+def failed(*arguments: object, code: int) -> str:
+    """The message and the hint in the document that a failing program prints."""
+    command = [sys.executable, "-m", "bundler", *map(str, arguments), "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == code, done.stdout + done.stderr
+    error = json.loads(done.stdout)["error"]
+    assert error["exit_code"] == code
+    assert "Traceback" not in done.stderr
+    assert "[Errno" not in error["message"]
+    return f"{error['message']}\n{error['hint']}"
+
+
+@is_administrator
+def test_a_disk_that_takes_no_more_names_is_full(site: Root, tmp_path: Path) -> None:
+    with mounted(tmp_path / "small", "-t", "tmpfs", "-o", "nr_inodes=10", "tmpfs") as small:
+        given = ("export", "acme/one", "--layout", "huggingface", "--root", site.path)
+        assert "no space left" in failed(*given, small / "new" / "out", code=DiskFullError.exit_code)
+        assert list(small.iterdir()) == []
+
+
+@is_administrator
+def test_a_disk_that_nothing_can_be_written_to_is_said_to_be(site: Root, tmp_path: Path) -> None:
+    with mounted(tmp_path / "sealed", "-t", "tmpfs", "-o", "ro", "tmpfs") as sealed:
+        for place in (sealed, sealed / "new"):
+            given = ("export", "acme/one", place, "--layout", "directory", "--root", site.path)
+            assert "Read-only file system" in failed(*given, code=StorageError.exit_code)
+
+
+def test_a_folder_below_a_file_is_refused(site: Root, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    given = ("export", "acme/one", tmp_path / "file" / "below", "--layout", "directory", "--root", site.path)
+    assert "file/below" in failed(*given, code=StorageError.exit_code)
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_the_home_of_a_user_whom_nobody_knows_is_a_plain_name(site: Root, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "bundler", "export", "acme/one", "~nobody-of-this-name/x"]
+    command += ["--layout", "directory", "--root", str(site.path)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert tree(tmp_path / "~nobody-of-this-name/x/acme/one") == FILES
+
+
+def test_an_empty_folder_name_is_not_this_folder(site: Root, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "bundler", "export", "acme/one", ""]
+    command += ["--layout", "directory", "--root", str(site.path)]
+    before = tree(tmp_path)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "DIR is empty" in done.stderr
+    assert tree(tmp_path) == before
+
+
+def test_the_command_offers_every_layout_that_there_is() -> None:
+    assert OFFERED == LAYOUTS
 
 
 def test_a_wrong_line_is_answered_with_usage(site: Root, tmp_path: Path) -> None:

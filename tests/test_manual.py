@@ -12,6 +12,7 @@ import pytest
 
 from bundler import manual
 from bundler.commands.main import COMMANDS, cli
+from bundler.version import UNKNOWN
 from factory import tree
 from manifests.errors import families
 
@@ -201,6 +202,40 @@ def test_a_command_with_a_folder_writes_its_own_pages(tmp_path: Path) -> None:
 )
 def test_a_command_that_there_is_not_is_named(arguments: list[str], words: str) -> None:
     assert words in bundle("manual", *arguments, code=2)
+
+
+def test_the_proxies_that_requests_reads_are_in_the_manual() -> None:
+    listed = {name for names in manual.ENVIRONMENT for name in names.split(", ")}
+    assert {"HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY"} <= listed
+
+
+def test_without_pip_s_record_of_the_program_the_manual_says_so(tmp_path: Path) -> None:
+    for path in Path(click.__file__).parent.parent.iterdir():
+        if not path.name.startswith("offline_bundle"):
+            (tmp_path / path.name).symlink_to(path)
+    start = "import sys; sys.path[:0] = sys.argv.pop().split(':'); from bundler.commands.main import main; main()"
+    pages = tmp_path / "pages"
+    command = [sys.executable, "-I", "-S", "-c", start, "manual", "list", "-o", pages, f"{PROJECT}:{tmp_path}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert f'"bundle {UNKNOWN}"' in (pages / "bundle-list.1").read_text()
+    assert f'"bundle {UNKNOWN}"' not in (manual.roff(PAGES[0]))
+
+
+@pytest.mark.parametrize("spelled", ["~nobody-of-this-name/x", "~nobody-of-this-name"])
+def test_the_home_of_a_user_whom_nobody_knows_is_a_plain_name(tmp_path: Path, spelled: str) -> None:
+    command = [sys.executable, "-m", "bundler", "manual", "list", "-o", spelled]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / spelled / "bundle-list.1").exists()
+
+
+def test_an_empty_folder_name_is_not_this_folder(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "bundler", "manual", "-o", ""]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "is empty" in done.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:

@@ -26,8 +26,8 @@ def command(*, target: str, mount: str | None, root: Path | None, as_json: bool)
     systemd     a drop-in that also closes the network to the service
     k8s         env, volumeMounts and volumes of a Pod
 
-    In a container the root is mounted read-only at PATH; any user may read it, and what clients write beside goes to
-    a scratch folder. With --json, names and values alone.
+    In a container the root is mounted read-only at PATH, and what clients write beside goes to a scratch folder; a
+    comment says whether any user can read the root. With --json, names and values alone.
 
     Example: eval "$(bundle env)"
     """  # noqa: D301 - \b is click's own mark
@@ -36,12 +36,12 @@ def command(*, target: str, mount: str | None, root: Path | None, as_json: bool)
     from runtime.root import Root
     from runtime.settings import locate_root
 
-    place = mount if mount is not None else DEFAULT_MOUNT if target in formats.CONTAINERS else None
-    found = environment(
-        Root.open(locate_root(root)),
-        mount=None if place is None else mount_point(place),
-        scratch=formats.SCRATCH.get(target),
-    )
+    scratch = formats.SCRATCH.get(target)
+    is_container = target in formats.CONTAINERS
+    if mount is not None and not is_container:
+        raise click.UsageError(f"--mount says where a container sees the root; --format {target} is for none")
+    place = mount_point(DEFAULT_MOUNT if mount is None else mount, scratch=scratch) if is_container else None
+    found = environment(Root.open(locate_root(root)), mount=place, scratch=scratch)
     if as_json:
         show_json(found.values)
         return

@@ -13,13 +13,13 @@ LAYOUTS = ("directory", "huggingface", "inference")
 
 @click.command("export")
 @click.argument("ids", metavar="ID...", nargs=-1, required=True, shell_complete=complete_exported)
-@click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
+@click.argument("directory", metavar="DIR", type=click.Path())
 @click.option("--layout", type=click.Choice(LAYOUTS), required=True, help="Whose names the files get.")
 @root_option
 @json_option
 @quiet_option
 def command(
-    *, ids: tuple[str, ...], directory: Path, layout: str, root: Path | None, as_json: bool, quiet: bool
+    *, ids: tuple[str, ...], directory: str, layout: str, root: Path | None, as_json: bool, quiet: bool
 ) -> None:
     """Copy the installed models ID (or alias) into DIR, to rsync or mount elsewhere. DIR needs no root and no bundle.
 
@@ -36,10 +36,12 @@ def command(
     from bundler.commands.progress import reporter
     from runtime.export import export, variables
     from runtime.root import Root
-    from runtime.settings import locate_root
+    from runtime.settings import expanded, locate_root
 
+    if not directory:  # as of a variable that is not set
+        raise click.UsageError("DIR is empty; name a folder, or `.` for this one")
     place = Root.open(locate_root(root))
-    target = directory.expanduser().absolute()
+    target = expanded(directory).absolute()
     with reporter(quiet=quiet, as_json=as_json) as progress:
         done = export(ids, target, layout, place, reporter=progress)
     pointing = variables(layout, target)

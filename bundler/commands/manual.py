@@ -1,18 +1,28 @@
 """`bundle manual`: the help of every command as pages."""
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from bundler.commands.output import show
 
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+
+def complete_commands(ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list["CompletionItem[str]"]:
+    """The commands below the one that is named so far."""
+    try:
+        context = _context(ctx.params.get("names") or ())
+    except click.UsageError:
+        return []
+    return context.command.shell_complete(context, incomplete) if isinstance(context.command, click.Group) else []
+
 
 @click.command("manual")
-@click.argument("names", metavar="[COMMAND]...", nargs=-1)
-@click.option(
-    "-o", "--out", metavar="DIR", type=click.Path(path_type=Path, file_okay=False), help="Write man pages here."
-)
-def command(*, names: tuple[str, ...], out: Path | None) -> None:
+@click.argument("names", metavar="[COMMAND]...", nargs=-1, shell_complete=complete_commands)
+@click.option("-o", "--out", metavar="DIR", type=click.Path(file_okay=False), help="Write man pages here.")
+def command(*, names: tuple[str, ...], out: str | None) -> None:
     """Print the manual page of COMMAND, or of bundle itself, as plain text.
 
     With -o, its page and those of the commands below it are written as man pages: bundle.1, bundle-trust-init.1 and
@@ -20,16 +30,18 @@ def command(*, names: tuple[str, ...], out: Path | None) -> None:
 
     Example: bundle manual -o ~/.local/share/man/man1
     """
-    from importlib.metadata import version
-
     from bundler import manual
+    from bundler.sources.places import expanded
+    from bundler.version import program_version
     from manifests.publish import publish
 
-    pages = manual.pages(_context(names), version=version("offline-bundle"))
+    if out == "":  # as of a variable that is not set
+        raise click.UsageError("the DIR of -o is empty; name a folder, or `.` for this one")
+    pages = manual.pages(_context(names), version=program_version())
     if out is None:
         click.echo(manual.text(next(pages)), nl=False)
         return
-    folder = out.expanduser().absolute()
+    folder = expanded(out).absolute()
     for page in pages:
         publish(folder / f"{page.name}.1", manual.roff(page).encode("ascii"), mode=0o644)
         show(str(folder / f"{page.name}.1"))

@@ -33,9 +33,10 @@ def settings(store: Path | None) -> "Settings":
     from dataclasses import replace
 
     from bundler.settings import Settings
+    from bundler.sources.places import expanded
 
     found = Settings.read(os.environ)
-    return replace(found, store=store.expanduser().absolute()) if store else found
+    return replace(found, store=expanded(store).absolute()) if store else found
 
 
 def model_argument(*, folders: bool = False) -> Callable[[_Decorated], _Decorated]:
