@@ -3,11 +3,13 @@
 import io
 import json
 import os
+import shutil
 import stat
 import subprocess
 import sys
 import zipfile
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -24,6 +26,7 @@ from manifests.digest import Digest
 from manifests.errors import (
     BundleError,
     CorruptStoreError,
+    DigestMismatchError,
     KeyFileError,
     ManifestError,
     SourceError,
@@ -66,15 +69,16 @@ def unpacked(content: bytes, folder: Path) -> Path:
     return folder
 
 
-def wheel_of(folder: Path, *, code: int = 0) -> bytes:
-    """What the program that is installed in `folder` says of its own wheel: its digest, or an error."""
+def wheel_of(*folders: Path, code: int = 0) -> bytes:
+    """What the program that is installed in the first of `folders` says of its own wheel: its digest, or an error."""
     text = (
         "from bundler.kits.program import running_program as made\nfrom manifests.errors import BundleError\n"
-        "try: print(made().digest)\nexcept BundleError as error: print(error)"
+        "try: print(made().digest)\nexcept BundleError as error: print(error, error.hint)"
     )
-    variables = {**os.environ, "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
+    path = os.pathsep.join(map(str, folders))
+    variables = {**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
     done = subprocess.run(
-        [sys.executable, "-c", text], env=variables, cwd=folder.parent, capture_output=True, check=False
+        [sys.executable, "-c", text], env=variables, cwd=folders[0].parent, capture_output=True, check=False
     )
     assert done.returncode == code, done.stderr.decode()
     return done.stdout.strip()
@@ -132,6 +136,105 @@ def test_a_program_that_is_not_the_one_that_runs_is_refused(tmp_path: Path) -> N
     (described,) = folder.glob("*.dist-info")
     with pytest.raises(SourceError, match="not the one that is installed"):
         program.program(importlib.metadata.Distribution.at(described))
+
+
+# --- out of an editable install
+
+
+@dataclass(frozen=True)
+class Editable:
+    """An editable install: what pip noted in `site`, and the checkout."""
+
+    site: Path
+    checkout: Path
+
+    def told(self) -> str:
+        return wheel_of(self.site, self.checkout).decode()
+
+
+@pytest.fixture
+def editable(tmp_path: Path) -> Editable:
+    checkout = unpacked(running_program().content, tmp_path / "checkout")
+    (checkout / "pyproject.toml").write_bytes((PROJECT / "pyproject.toml").read_bytes())
+    (described,) = checkout.glob("*.dist-info")
+    (tmp_path / "site").mkdir()
+    described = described.rename(tmp_path / "site" / described.name)
+    origin = {"url": checkout.as_uri(), "dir_info": {"editable": True}}
+    (described / "direct_url.json").write_text(json.dumps(origin))
+    return Editable(tmp_path / "site", checkout)
+
+
+def test_an_editable_install_gives_the_wheel_of_its_files_without_what_editors_and_caches_leave(
+    editable: Editable,
+) -> None:
+    (editable.checkout / "runtime" / "__pycache__").mkdir()
+    (editable.checkout / "runtime" / ".#root.py").symlink_to("somebody@host.1234")  # an editor's lock
+    (editable.checkout / ".env").write_text("TOKEN=hush")
+    for name in (
+        "bundler/foo.py.orig", "bundler/foo.py.rej", "bundler/x.swp", "bundler/foo.py~", "bundler/.line.pem",
+        "runtime/foo.bak", "runtime/__pycache__/root.cpython-311.pyc", "runtime/root.pyc", "line.pem",
+    ):  # fmt: skip
+        (editable.checkout / name).write_text("left")
+    assert editable.told() == str(running_program().digest)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["bundler/line.pem", "runtime/secrets.env", "manifests/notes.txt", "manifests/notes.md", "runtime/weights.onnx",
+     "bundler/core.1234", "bundler/kits/installer/line.pem", "runtime/key", "manifests/examples/mine/line.yaml"],
+)  # fmt: skip
+def test_a_file_that_is_not_the_programs_is_named_and_not_carried(editable: Editable, name: str) -> None:
+    (editable.checkout / name).parent.mkdir(exist_ok=True)
+    (editable.checkout / name).write_text("private")
+    assert f"{editable.checkout / name} is not a file of this program" in editable.told()
+
+
+@pytest.mark.parametrize("name", ["runtime/shadow.txt", "runtime/shadow.py", "runtime/shadow"])
+@pytest.mark.parametrize("there", ["outside.py", "outside", "nowhere"])
+def test_a_link_in_a_checkout_is_refused_wherever_it_leads(editable: Editable, name: str, there: str) -> None:
+    (editable.checkout / "outside").mkdir()
+    (editable.checkout / "outside.py").write_text("secret")
+    (editable.checkout / name).symlink_to(editable.checkout / there)
+    assert f"{editable.checkout / name} is a symbolic link" in editable.told()
+
+
+def test_a_pipe_in_a_checkout_is_refused_and_not_waited_for(editable: Editable) -> None:
+    os.mkfifo(editable.checkout / "runtime" / "pipe.py")
+    assert "pipe.py is not a file of this program" in editable.told()
+
+
+def test_the_code_of_another_folder_never_goes_under_the_name_of_the_installed_one(
+    tmp_path: Path, editable: Editable
+) -> None:
+    other = tmp_path / "elsewhere"
+    shutil.copytree(editable.checkout, other)
+    told = wheel_of(editable.site, other).decode()
+    assert f"not the one that is installed: bundler comes from {other}" in told
+    shutil.rmtree(editable.checkout / "runtime")
+    (editable.checkout / "runtime").symlink_to(other / "runtime")
+    assert f"runtime comes from {other}" in editable.told()
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "words"),
+    [
+        ('version = "', 'version = "9.', "another version"),
+        ('"msgspec>=', '"msgspec!=1,>=', "another list of dependencies"),
+        ('"onnxruntime>=', '"onnxruntime>=0.', "another list of dependencies"),
+        ('requires-python = ">=3', 'requires-python = ">3', "another range of Pythons"),
+        ("\ncpu = [", "\nnew = []\ncpu = [", "another list of extras"),
+        ("[project]", "[project", "cannot be understood"),
+        ("[project]", "[nothing]", "cannot be understood"),
+    ],
+)
+def test_a_checkout_that_was_changed_since_its_install_says_install_it_again(
+    editable: Editable, before: str, after: str, words: str
+) -> None:
+    text = (PROJECT / "pyproject.toml").read_text()
+    (editable.checkout / "pyproject.toml").write_text(text.replace(before, after, 1))
+    told = editable.told()
+    assert words in told
+    assert "pip install -e ." in told
 
 
 @pytest.mark.environments
@@ -266,6 +369,20 @@ def test_what_is_no_key_is_refused(tmp_path: Path, content: bytes | None, words:
         making.trusted_keys([tmp_path / "x.pem"])
 
 
+def test_a_pipe_is_no_key_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "line.pub.pem")
+    with pytest.raises(KeyFileError, match="not a plain file"):
+        making.trusted_keys([tmp_path / "line.pub.pem"])
+
+
+@pytest.mark.parametrize("name", ["line\n.pub.pem", "what?.pem", "\x1b[2J.pem", "con.pub.pem"])
+def test_a_key_whose_name_no_kit_can_have_says_what_to_do_with_the_key(tmp_path: Path, name: str) -> None:
+    with pytest.raises(KeyFileError, match="no kit can have") as caught:
+        making.trusted_keys([key_file(tmp_path / name)])
+    assert "manifest" not in str(caught.value) + caught.value.hint
+    assert "line.pub.pem" in caught.value.hint
+
+
 def test_two_keys_of_one_name_are_refused_and_the_same_key_twice_is_not(tmp_path: Path) -> None:
     for folder, number in (("a", 1), ("b", 2), ("c", 1)):
         (tmp_path / folder).mkdir()
@@ -350,6 +467,19 @@ def test_an_empty_folder_and_a_link_to_a_kit_may_be_named(tmp_path: Path, house:
     assert not list((tmp_path / "empty" / "wheels").glob("starlette*"))
 
 
+@pytest.mark.parametrize("place", ["store", "store/kit", "store/deep/kit", "link/kit", "new/../store/kit"])
+def test_a_kit_never_lies_in_the_store_nor_the_store_in_a_kit(tmp_path: Path, house: Path, place: str) -> None:
+    here = tmp_path / "here"
+    here.mkdir()
+    (here / "link").symlink_to("store")
+    with pytest.raises(StorageError, match="lie in one another"):
+        make(here / place, order(house), hasty(here / "store"), Silent())
+    with pytest.raises(StorageError, match="lie in one another"):
+        make(here / "new", order(house), hasty(here / "new" / "store"), Silent())
+    assert not (here / "store").exists()
+    assert not (here / "new").exists()
+
+
 def test_a_kit_that_fails_half_way_leaves_the_older_one(tmp_path: Path) -> None:
     done = small_kit(tmp_path / "kit")
     before = tree(tmp_path)
@@ -413,6 +543,49 @@ def test_constraints_that_say_nothing_are_refused(tmp_path: Path, house: Path, c
         path.write_bytes(content)
     with pytest.raises(ManifestError, match=r"c\.txt"):
         made(tmp_path / "kit", order(house, constraints=path))
+
+
+def test_constraints_that_begin_with_a_mark_are_read_and_what_they_do_not_name_is_told(
+    tmp_path: Path, house: Path
+) -> None:
+    made(tmp_path / "first", order(house))
+    rows = (tmp_path / "first" / "requirements.txt").read_text().splitlines()
+    kept = "\r\n".join(row for row in rows if not row.startswith(("numpy", "pip")))
+    (tmp_path / "c.txt").write_bytes(b"\xef\xbb\xbf" + kept.encode())
+    notes = Notes()
+    make(tmp_path / "kit", order(house, constraints=tmp_path / "c.txt"), hasty(tmp_path / "store"), notes)
+    assert notes.told == [f"{tmp_path / 'c.txt'} does not name, so that the newest is taken: numpy, pip"]
+    assert tree(tmp_path / "kit") == tree(tmp_path / "first")
+
+
+def test_a_wheel_that_is_not_what_the_index_says_has_a_way_out_that_fits(tmp_path: Path, house: Path) -> None:
+    files = {path.name: path.read_bytes() for path in house.iterdir()}
+    (name,) = (name for name in files if name.startswith("numpy"))
+    index = Index(files, digests={name: "ab" * 32}, metadata={name: members_of(files[name], "METADATA")})
+    with serving(index.answer) as url:
+        settings = hasty(tmp_path / "store", packages=PackageIndexes((f"{url}/simple",)))
+        with pytest.raises(DigestMismatchError, match=name) as caught:
+            make(tmp_path / "kit", order(), settings, Silent())
+    assert "lock" not in caught.value.hint
+    assert "--find-links" in caught.value.hint
+    assert not (tmp_path / "kit").exists()
+
+
+def members_of(content: bytes, suffix: str) -> bytes:
+    with zipfile.ZipFile(io.BytesIO(content)) as opened:
+        (name,) = (name for name in opened.namelist() if name.endswith(suffix))
+        return opened.read(name)
+
+
+@pytest.mark.parametrize("member", ["pip/__init__.py", "xpip/__main__.py", "__main__.py"])
+def test_a_pip_that_cannot_run_never_gets_into_a_kit(tmp_path: Path, house: Path, member: str) -> None:
+    described = "Metadata-Version: 2.1\nName: pip\nVersion: 99.0\n"
+    with zipfile.ZipFile(house / "pip-99.0-py3-none-any.whl", "w") as opened:
+        opened.writestr(member, "")
+        opened.writestr("pip-99.0.dist-info/METADATA", described)
+    with pytest.raises(SourceError, match=r"pip-99\.0-py3-none-any\.whl has no pip/__main__\.py"):
+        made(tmp_path / "kit", order(house))
+    assert not (tmp_path / "kit").exists()
 
 
 def test_a_wheel_is_fetched_once_for_any_number_of_kits(tmp_path: Path, house: Path) -> None:

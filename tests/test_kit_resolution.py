@@ -310,6 +310,55 @@ def test_find_links_come_first_and_then_the_indexes_in_order(maker: Maker, tmp_p
     assert maker("app", indexes=[one], find_links=[str(links)])[0].place == Local(links / name)
 
 
+def test_a_wheel_of_ones_own_that_a_newer_one_of_an_index_outruns_is_told(maker: Maker, tmp_path: Path) -> None:
+    index = Index(wheels("app", "9.0") | wheels("beta", "1.0") | wheels("zeta", "1.0")).write(tmp_path / "index")
+    links = str(maker.written("links", wheels("app", "1.0") | wheels("app", "1.1") | wheels("beta", "1.0")))
+    maker("app", "beta", "zeta", indexes=[index], find_links=[links])
+    assert maker.notes.told == ["app 1.1 of find-links is passed over: 9.0 of an index is newer"]
+
+
+HOSTILE = {
+    "another folder": "app-99.0-1%2F..%2F..%2Fx-py3-none-any.whl",
+    "a folder": "app-99.0-1%2Fx-py3-none-any.whl",
+    "a new line": "app-99.0-1%0Ax-py3-none-any.whl",
+    "an escape": "app-99.0-1%1B%5B2Jx-py3-none-any.whl",
+    "another way to write": "app-99.0-1%E2%80%AEx-py3-none-any.whl",
+    "a backslash": "app-99.0-1%5Cx-py3-none-any.whl",
+}
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+def test_a_name_that_would_leave_its_folder_or_move_a_cursor_is_refused_before_anything(
+    maker: Maker, case: str
+) -> None:
+    page = f'<a href="../../files/{HOSTILE[case]}#sha256={"ab" * 32}">a wheel</a>'
+    asked: list[str] = []
+
+    def answer(request: Request) -> None:
+        asked.append(request.path)
+        request.send(page.encode(), Content_Type="text/html")
+
+    with serving(answer) as url, pytest.raises(SourceError, match="whose name is not one") as caught:
+        maker("app", indexes=[f"{url}/simple"])
+    assert asked == ["/simple/app/"]
+    assert "manifest" not in caught.value.hint
+    assert str(caught.value).isprintable()
+
+
+def test_an_odd_name_of_another_project_is_no_obstacle(maker: Maker) -> None:
+    odd = ("other-1.0-1\nx-py3-none-any.whl", f"app-2.0-1{'x' * 200}-py3-none-any.whl")
+    files = wheels("app", "1.0") | dict.fromkeys(odd, b"")
+    assert maker.names(files, "app") == ["app-1.0-py3-none-any.whl"]
+
+
+def test_a_page_on_this_disk_has_a_bound_too(maker: Maker, tmp_path: Path) -> None:
+    (tmp_path / "simple" / "app").mkdir(parents=True)
+    with (tmp_path / "simple" / "app" / "index.html").open("wb") as stream:
+        stream.truncate((64 << 20) + 1)
+    with pytest.raises(SourceError, match=r"index\.html has more than 67108864 bytes"):
+        maker("app", indexes=[(tmp_path / "simple").as_uri()])
+
+
 def test_a_folder_with_wheels_for_another_machine_does_not_hide_the_index(maker: Maker, tmp_path: Path) -> None:
     links = maker.written("links", wheels("app", "1.0", tags=["cp311-cp311-win_amd64"]))
     index = Index(wheels("app", "1.0", tags=[f"cp311-cp311-{LINUX}"])).write(tmp_path / "index")
@@ -400,6 +449,20 @@ BROKEN = {
     "no version": ("Metadata-Version: 2.1\nName: app\nVersion: newest\n", "cannot be understood"),
     "another name": (described("other", "2.0"), "says of itself that it is other 2.0"),
     "another version": (described("app", "2.1"), "says of itself that it is app 2.1"),
+    "too deep": (described("app", "2.0", f"x; {'(' * 3000}os_name == 'a'{')' * 3000}"), "cannot be understood"),
+    "nested": (
+        described("app", "2.0", f"x; os_name == 'a'{' and (os_name == str' * 500}{')' * 500}".replace("str", "'a'")),
+        "cannot be understood",
+    ),
+    "nested a little": (
+        described("app", "2.0", f"x; os_name == 'a'{' and (os_name>str' * 51}{')' * 51}".replace("str", "'a'")),
+        "more than 50 parentheses",
+    ),
+    "no answer": (described("app", "2.0", "x; sys_platform ~= 'linux'"), "a marker that has no answer"),
+    "no such variable": (described("app", "2.0", "x; 'dev' in dependency_groups"), "cannot be understood"),
+    "too many": (described("app", "2.0", *(f"x{number}" for number in range(1001))), "it has 1001 requirements"),
+    "too long": (described("app", "2.0", f"x; os_name == '{'a' * 1000}'"), "at most 1000 are read"),
+    "a long python": (described("app", "2.0", python=">=3" + ",>=3" * 300), "at most 1000 are read"),
     "an address": (described("app", "2.0", "x @ https://user:word@host.example/x.whl"), "asked for by an address"),
 }
 
@@ -413,6 +476,54 @@ def test_a_version_whose_metadata_is_of_no_use_is_passed_over_or_named(maker: Ma
     assert told in error.message
     assert "app 2.0, for the test" in error.message
     assert "word" not in error.message + "".join(maker.notes.told)
+
+
+@pytest.mark.parametrize(("named", "told"), [("99.0.0", "99"), ("99", "99.0"), ("1.0rc1", "1.0-RC.1"), ("1.0", "v1.0")])
+def test_a_version_that_metadata_spells_in_another_way_is_the_same(maker: Maker, named: str, told: str) -> None:
+    name = f"app-{named}-py3-none-any.whl"
+    assert maker.names({name: wheel("app", named, metadata=described("app", told))}, "app") == [name]
+    assert not maker.notes.told
+
+
+def test_requirements_of_a_size_that_happens_are_read(maker: Maker) -> None:
+    nested = f"beta; {'(' * 49}os_name == 'posix'{')' * 49}"
+    files = wheels("app", "1.0", nested, *(f"x{number}; os_name == 'nt'" for number in range(900)))
+    assert len(maker.names(files | wheels("beta", "1.0"), "app")) == 2
+
+
+def test_only_so_many_wheels_of_one_distribution_are_fetched_to_look_into_them(maker: Maker) -> None:
+    files = wheels("holds", "1.0", "shared<2") | wheels("shared", "1.0")
+    for number in range(60):
+        files |= wheels("app", f"1.{number}", "shared>=2")
+    index = Index(files)
+    with (
+        serving(index.answer) as url,
+        pytest.raises(SourceError, match="app: 50 of its versions") as caught,
+    ):
+        maker("app", "holds", "shared==1.0", indexes=[f"{url}/simple"])
+    assert "--constraint" in caught.value.hint
+    assert len([path for path in index.asked if path.startswith("/files/app")]) == 50
+
+
+def test_only_so_many_versions_of_one_distribution_are_looked_into(maker: Maker) -> None:
+    files = wheels("shared", "1.0")
+    for number in range(501):
+        files |= wheels("app", f"1.{number}", "shared>=2")
+    error = error_of(maker, files, "app", "shared==1.0")
+    assert error.message == (
+        "app: 500 of its versions were read for what they need, and none of them goes with the others"
+    )
+
+
+def test_a_puzzle_that_is_given_up_names_what_did_not_go_together(maker: Maker) -> None:
+    files: dict[str, bytes] = {}
+    for name in range(9):  # nine that must all differ, in eight ways: the classic that no search sees through
+        for version in range(8):
+            asks = [f"p{other}!={version}" for other in range(9) if other != name]
+            files |= wheels(f"p{name}", f"{version}", *asks)
+    error = error_of(maker, files, *(f"p{name}" for name in range(9)))
+    assert error.message.startswith("no answer after 2000 choices of versions; what did not go together last: p")
+    assert "(for p" in error.message
 
 
 @pytest.mark.parametrize("content", [b"", b"no zip", wheel("app", "1.0")[:-30]])
@@ -457,6 +568,13 @@ def test_an_index_that_does_not_answer_well_is_an_error_of_its_kind(maker: Maker
     with serving(answer) as url, pytest.raises(SourceError) as caught:
         maker("app", indexes=[f"{url}/simple"])
     assert type(caught.value) is kind
+
+
+def test_an_index_that_is_not_there_is_told_once_and_not_for_every_distribution(maker: Maker) -> None:
+    with serving(lambda request: request.send(b"", status=503)) as url, pytest.raises(SourceUnreachableError) as caught:
+        maker("app", "beta", "zeta", indexes=[f"{url}/simple"])
+    assert caught.value.message.startswith("app: ")
+    assert "beta" not in caught.value.message
 
 
 def test_a_program_in_memory_is_asked_for_by_what_it_requires() -> None:

@@ -15,11 +15,13 @@ METADATA = "Metadata-Version: 2.4\nName: {name}\nVersion: {version}\nLicense-Exp
 
 
 def wheel(name: str = "tiny", version: str = "1.0", *, metadata: str = METADATA, **members: bytes) -> bytes:
-    """A wheel with these members; `__` in a name stands for `/`."""
+    """A wheel with these members; `__` in a name stands for `/`. One of pip has what installers run."""
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as made:
         for member, content in members.items():
             made.writestr(zipfile.ZipInfo(member.replace("__", "/")), content)
+        if name == "pip":
+            made.writestr(zipfile.ZipInfo("pip/__main__.py"), b"")
         described = metadata.format(name=name, version=version)
         made.writestr(zipfile.ZipInfo(f"{name}-{version}.dist-info/METADATA"), described)
     return out.getvalue()

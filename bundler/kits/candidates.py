@@ -9,7 +9,7 @@
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
@@ -42,6 +42,8 @@ class Wheel:
     version: Version
     file: PackageFile
     digest: Digest | None
+    is_linked: bool = False
+    """Whether find-links have it, and not an index."""
 
     def __str__(self) -> str:
         return f"{self.project} {self.version}"
@@ -75,6 +77,11 @@ class Project:
     wheels: tuple[Wheel, ...]
     misfits: Mapping[Version, tuple[Misfit, ...]]
 
+    def passed_over(self, chosen: Wheel) -> Wheel | None:
+        """The newest wheel of find-links, if `chosen` is a newer one of an index."""
+        linked = (wheel for wheel in self.wheels if wheel.is_linked and wheel.version < chosen.version)
+        return None if chosen.is_linked else next(linked, None)
+
     def choice(self, specifier: SpecifierSet) -> list[Wheel]:
         """What pip would choose from, the newest first.
 
@@ -97,6 +104,7 @@ class Candidates:
         self._ranks: Mapping[Tag, int] = {tag: rank for rank, tag in enumerate(target.tags)}
         self._projects: Once[str, Project] = Once()
         self._pythons: dict[str, bool] = {}
+        self._answered = False
 
     @property
     def places(self) -> int:
@@ -108,21 +116,25 @@ class Candidates:
         return self._projects.get(name, partial(self._project, name))
 
     def read_ahead(self, names: Iterable[str]) -> None:
-        """Read the pages of several distributions at once."""
-        jobs = [partial(self._pages.files, place, name) for name in sorted(set(names)) for place in self._pages.places]
-        together(jobs, threads=_THREADS, stop=self._client.stop)
+        """Read the pages of several distributions at once; the very first alone, so that a dead index is told once."""
+        ordered = sorted(set(names))
+        for some in (ordered[: 0 if self._answered else 1], ordered):
+            jobs = [partial(self._pages.files, place, name) for name in some for place in self._pages.places]
+            together(jobs, threads=_THREADS, stop=self._client.stop)
+        self._answered = True
 
     def _project(self, name: str) -> Project:
         found: dict[Version, Wheel] = {}
         yanked: dict[Version, Wheel] = {}
         misfits: dict[Version, list[Misfit]] = {}
         for place in self._pages.places:
+            linked = place in self._pages.find_links
             for version, files in _by_version(self._pages.files(place, name), name):
                 whole = [file for file in files if file.yanked is None]
                 for kind, some in ((found, whole), (yanked, [file for file in files if file.yanked is not None])):
                     best = self._best(name, version, some, misfits.setdefault(version, []))
                     if best is not None:
-                        kind.setdefault(version, best)
+                        kind.setdefault(version, replace(best, is_linked=linked))
         wheels = yanked | found
         return Project(
             name,

@@ -39,6 +39,14 @@ class Explainer:
                 return lacking
         return self._conflict(groups)
 
+    def tangled(self, causes: Iterable[Need], *, rounds: int) -> SourceError:
+        """The error for a search that was given up; `causes` are the needs that it failed of last."""
+        told = self._each(sorted(causes, key=lambda need: (need.key, str(need.specifier), chain(need, ""))))
+        return SourceError(
+            f"no answer after {rounds} choices of versions; what did not go together last: {told}",
+            hint="name versions that do with --constraint, or ask for fewer extras",
+        )
+
     def lacking(self, project: Project, needs: Sequence[Need]) -> SourceError | None:
         """The error if no wheel could meet these needs; None if one could."""
         pin = self.constraints.pins.get(project.name)

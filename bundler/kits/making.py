@@ -5,6 +5,7 @@
 * The same program, wheels and keys give the same bytes.
 """
 
+import stat
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -19,7 +20,7 @@ from bundler.http import Client
 from bundler.intake import Intake
 from bundler.kits import writing
 from bundler.kits.constraints import MAXIMUM_LENGTH, Constraints, constraints_of
-from bundler.kits.metadata import requirements_of
+from bundler.kits.metadata import check_runs, requirements_of, take
 from bundler.kits.program import Program, running_program
 from bundler.kits.resolution import resolve
 from bundler.kits.target import Target
@@ -28,7 +29,15 @@ from bundler.sources.base import Found
 from bundler.together import together
 from manifests import kit
 from manifests.digest import Digest
-from manifests.errors import CorruptStoreError, KeyFileError, ManifestError, listing
+from manifests.errors import (
+    CorruptStoreError,
+    KeyFileError,
+    ManifestError,
+    NamingError,
+    StorageError,
+    listing,
+    printable,
+)
 from manifests.keyring import MAXIMUM_PEM, Key
 from manifests.kit import DISTRIBUTION, Kit, Wheel
 from manifests.kit_folder import refuse_to_replace_anything_else
@@ -76,6 +85,7 @@ def make(out: Path, order: Order, settings: Settings, reporter: Reporter) -> Mad
     kinds, also for a wheel that nobody has for the target; `StorageError`.
     """
     refuse_to_replace_anything_else(out)
+    _refuse_store(out, settings.store)
     target = Target.parse(order.platform, order.python)
     keys = trusted_keys(order.keys)
     program = running_program()
@@ -119,7 +129,7 @@ def trusted_keys(paths: Iterable[Path]) -> dict[str, Key]:
     """Public keys by the name that their file has in a kit. Errors: `KeyFileError`, also for two keys of one name."""
     keys: dict[str, Key] = {}
     for path in paths:
-        name = checked_path(f"{path.name.removesuffix('.pem').removesuffix('.pub')}.pub.pem")
+        name = _key_name(path)
         key = _key(path)
         if keys.get(name, key).id != key.id or (name not in keys and fold(name) in map(fold, keys)):
             raise KeyFileError(f"two keys would be {name} in the kit", hint="rename one of the files")
@@ -153,7 +163,7 @@ class _Work:
 
     def _take(self, found: Sequence[Found]) -> Kit:
         with Intake(self.store, self.client, self.reporter) as intake:
-            jobs = [partial(intake.take, each, expected=each.digest, subject=each.path) for each in found]
+            jobs = [partial(take, intake, each) for each in found]
             taken = together(jobs, threads=self.threads, stop=self.client.stop)
         wheels = [
             _wheel(each.path, done.recipe.digest, done.recipe.size) for each, done in zip(found, taken, strict=True)
@@ -169,6 +179,9 @@ class _Work:
         )
 
     def _write(self, out: Path, made: Kit) -> Made:
+        for wheel in made.wheels:
+            if wheel.name == _INSTALLER.name:
+                check_runs(self.store, _digest(wheel), wheel.file, package=_INSTALLER.name)
         contents: dict[str, Iterable[bytes]] = {wheel.file: self.store.read(_digest(wheel)) for wheel in made.wheels}
         contents[self.program.file] = [self.program.content]
         fingerprint = writing.write(out, made, contents, self.keys)
@@ -191,7 +204,7 @@ def _constraints(path: Path | None) -> Constraints | None:
     if path is None:
         return None
     try:
-        with path.open(encoding="utf-8") as stream:
+        with path.open(encoding="utf-8-sig") as stream:  # some editors and shells begin a file with a mark
             text = stream.read(MAXIMUM_LENGTH + 1)
     except OSError as error:
         raise ManifestError(f"{path}: {error.strerror}") from error
@@ -202,8 +215,29 @@ def _constraints(path: Path | None) -> Constraints | None:
     return constraints_of("\n".join(lines), subject=str(path))
 
 
+def _refuse_store(out: Path, store: Path) -> None:
+    """`StorageError` if one of the two would lie in the other."""
+    with translated(out):
+        kit_folder, folder = out.resolve(), store.resolve()
+    if kit_folder.is_relative_to(folder) or folder.is_relative_to(kit_folder):
+        raise StorageError(f"{out} and the store {store} lie in one another", hint="name another place for the kit")
+
+
+def _key_name(path: Path) -> str:
+    """The name of the key's file in the kit. Errors: `KeyFileError`."""
+    try:
+        return checked_path(f"{path.name.removesuffix('.pem').removesuffix('.pub')}.pub.pem")
+    except NamingError as error:
+        raise KeyFileError(
+            f"{printable(str(path))}: no kit can have a file of this name",
+            hint="give a copy of the key a plain name, such as line.pub.pem, and name that",
+        ) from error
+
+
 def _key(path: Path) -> Key:
     try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise KeyFileError(f"{path} is not a plain file", hint="name the file KEY.pub.pem")
         with path.open("rb") as stream:
             return Key.parse(stream.read(MAXIMUM_PEM), subject=str(path))
     except OSError as error:

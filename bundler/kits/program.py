@@ -1,7 +1,7 @@
 """The wheel of the program that runs: made anew out of what is installed, so that a kit needs no checkout and no index.
 
 * An installed distribution gives the files of its RECORD, each compared with the digest that it had when it was
-  installed. An editable one gives the files of its packages as they lie there, and the description of its last install.
+  installed. An editable one (see `bundler.kits.checkout`) gives the files of its packages as they lie there.
 * The same files give the same bytes, whatever the machine: sorted, nothing compressed, one time, one mode.
 * Nothing that this machine added goes along: no compiled file, no script, no note of who installed it and from where.
 """
@@ -11,7 +11,6 @@ import email
 import hashlib
 import importlib.metadata
 import io
-import json
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -19,10 +18,10 @@ from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 from typing import Final
 
+from bundler.kits import checkout
 from manifests.digest import Digest
 from manifests.errors import CorruptStoreError, SourceError
 from manifests.kit import DISTRIBUTION
-from manifests.publish import translated
 
 PACKAGES: Final = ("bundler", "manifests", "runtime")
 _DESCRIPTION: Final = ("METADATA", "WHEEL", "entry_points.txt")
@@ -74,40 +73,36 @@ def program(distribution: importlib.metadata.Distribution) -> Program:
     folder = min(described).partition("/")[0]
     if f"Tag: {_TAG}" not in described[f"{folder}/WHEEL"].decode().splitlines():
         raise SourceError(f"{DISTRIBUTION} was installed from no wheel of the tag {_TAG}", hint=_REINSTALL)
-    metadata = email.message_from_bytes(described[f"{folder}/METADATA"])
+    name = f"{folder}/METADATA"
+    metadata = email.message_from_bytes(described[name])
     return Program(
         str(metadata["Version"]),
         f"{folder.removesuffix(_DIST_INFO)}-{_TAG}.whl",
-        _wheel({**_files(distribution), **described}, record=f"{folder}/RECORD"),
-        described[f"{folder}/METADATA"],
+        _wheel({**_files(distribution, described[name]), **described}, record=f"{folder}/RECORD"),
+        described[name],
         tuple(sorted(map(str, metadata.get_all("Provides-Extra") or ()))),
         str(metadata.get("Requires-Python", "")),
     )
 
 
-def _files(distribution: importlib.metadata.Distribution) -> dict[str, bytes]:
-    """The files of the packages, by their path in the wheel."""
-    if _is_editable(distribution):
-        return {name: content for package in PACKAGES for name, content in _folder_files(package)}
-    files = dict(_recorded(distribution, lambda path: path.parts[0] in PACKAGES and not _is_made_here(path)))
+def _files(distribution: importlib.metadata.Distribution, metadata: bytes) -> dict[str, bytes]:
+    """The files of the packages, by their path in the wheel; all of them are those that run."""
+    folder = checkout.find(distribution)
     for package in PACKAGES:
         initial = f"{package}/__init__.py"
-        if initial not in files or Path(str(distribution.locate_file(initial))).resolve() != _origin(package):
+        installed = Path(str(distribution.locate_file(initial))).resolve()
+        if _origin(package) != (installed if folder is None else folder / initial):  # no link leads out of `folder`
             raise SourceError(
                 f"the program that runs is not the one that is installed: {package} comes from {_origin(package)}",
-                hint="run the installed `bundle`, outside of a checkout",
+                hint="run the installed `bundle`, outside of a checkout and without PYTHONPATH",
             )
+    if folder is not None:
+        checkout.check_description(folder, metadata)
+        return {name: content for package in PACKAGES for name, content in checkout.files(folder, package)}
+    files = dict(_recorded(distribution, lambda path: path.parts[0] in PACKAGES and not checkout.is_leftover(path)))
+    if missing := {f"{package}/__init__.py" for package in PACKAGES} - files.keys():
+        raise SourceError(f"the installed {DISTRIBUTION} has no {min(missing)}", hint=_REINSTALL)
     return files
-
-
-def _is_editable(distribution: importlib.metadata.Distribution) -> bool:
-    """Whether pip's note on the origin (PEP 610) says so."""
-    try:
-        origin = json.loads(distribution.read_text("direct_url.json") or "{}")
-    except ValueError:
-        return False
-    facts = origin.get("dir_info") if isinstance(origin, dict) else None
-    return isinstance(facts, dict) and facts.get("editable") is True
 
 
 def _recorded(
@@ -118,7 +113,7 @@ def _recorded(
         if not wanted(recorded):
             continue
         name, path = recorded.as_posix(), Path(str(distribution.locate_file(recorded)))
-        content = _read(path) if path.is_file() else None
+        content = checkout.read(path) if path.is_file() else None
         told = recorded.hash
         if content is None or told is None or (told.mode, told.value) != ("sha256", _record_digest(content)):
             state = "is gone" if content is None else "was changed"
@@ -132,30 +127,11 @@ def _is_description(path: PurePosixPath) -> bool:
     return path.parts[0].endswith(_DIST_INFO) and ("/".join(inner) in _DESCRIPTION or inner[0] == _LICENSES)
 
 
-def _folder_files(package: str) -> Iterator[tuple[str, bytes]]:
-    folder = _origin(package).parent
-    for path in sorted(folder.rglob("*")):
-        name = PurePosixPath(package, path.relative_to(folder).as_posix())
-        if path.is_file() and not _is_made_here(name):
-            yield str(name), _read(path)
-
-
-def _is_made_here(path: PurePosixPath) -> bool:
-    """Compiled files, and what editors and desktops leave."""
-    hidden = any(part == "__pycache__" or part.startswith(".") for part in path.parts)
-    return hidden or path.suffix in {".pyc", ".pyo"} or path.name.endswith("~")
-
-
 def _origin(package: str) -> Path:
     spec = find_spec(package)
     if spec is None or spec.origin is None:
         raise SourceError(f"the package {package} is not here as files", hint=_REINSTALL)
     return Path(spec.origin).resolve()
-
-
-def _read(path: Path) -> bytes:
-    with translated(path):
-        return path.read_bytes()
 
 
 def _record_digest(content: bytes) -> str:

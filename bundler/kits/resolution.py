@@ -11,7 +11,7 @@
   it is one more reason to give up a version, because old ones need what nobody has any more.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from packaging.requirements import Requirement
@@ -29,12 +29,12 @@ from bundler.kits.needs import Candidate, Key, Need, hopeless, needs_of, same_ve
 from bundler.kits.target import Target
 from bundler.pip_settings import PackageIndexes
 from bundler.sources.base import Found
-from manifests.errors import SourceError
+from manifests.errors import listing
 from manifests.progress import Reporter
 from manifests.store import Store
 
-_ROUNDS: Final = 20_000
-"""Choices after which a puzzle counts as having no answer."""
+_ROUNDS: Final = 2_000
+"""Choices after which a puzzle counts as having no answer: some seconds of work. A kit takes about fifty."""
 
 
 def resolve(
@@ -66,10 +66,15 @@ def resolve(
         provider = _Provider(candidates, reader, target, chosen, explainer, observer)
         needs = [need for root in roots if target.needs(root.marker) for need in needs_of(root, None)]
         candidates.read_ahead(need.key[0] for need in needs if not need.problem)
-        answer = _answer(Resolver(provider, observer), needs, explainer)
+        answer = _answer(Resolver(provider, observer), needs, explainer, observer)
         _note(answer, reader, reporter)
     wheels = {key[0]: candidate.wheel for key, candidate in answer.items()}
     found = tuple(wheels[name].found for name in sorted(wheels))
+    for name in sorted(wheels):
+        if (own := candidates.project(name).passed_over(wheels[name])) is not None:
+            reporter.note(f"{own} of find-links is passed over: {wheels[name].version} of an index is newer")
+    if constraints is not None and (free := sorted(wheels.keys() - constraints.pins)):
+        reporter.note(f"{constraints.subject} does not name, so that the newest is taken: {listing(free)}")
     for one in found:
         for warning in one.warnings:
             reporter.note(warning)
@@ -77,16 +82,14 @@ def resolve(
 
 
 def _answer(
-    resolver: "Resolver[Need, Candidate, Key]", needs: Iterable[Need], explainer: Explainer
+    resolver: "Resolver[Need, Candidate, Key]", needs: Iterable[Need], explainer: Explainer, observer: "_Observer"
 ) -> Mapping[Key, Candidate]:
     try:
         return resolver.resolve(needs, max_rounds=_ROUNDS).mapping
     except ResolutionImpossible as error:
         raise explainer.error(cause.requirement for cause in error.causes) from error
     except ResolutionTooDeep as error:
-        raise SourceError(
-            f"no answer after {_ROUNDS} choices of versions", hint="ask for narrower versions, or for fewer extras"
-        ) from error
+        raise explainer.tangled(observer.causes, rounds=_ROUNDS) from error
 
 
 def _note(answer: Mapping[Key, Candidate], reader: MetadataReader, reporter: Reporter) -> None:
@@ -102,6 +105,12 @@ class _Observer(BaseReporter[Need, Candidate, Key]):
     def __init__(self, reporter: Reporter) -> None:
         self._reporter = reporter
         self.went_back = False
+        self.causes: tuple[Need, ...] = ()
+        """What did not go together the last time."""
+
+    def resolving_conflicts(self, causes: "Collection[RequirementInformation[Need, Candidate]]") -> None:
+        """Remember what does not go together."""
+        self.causes = tuple(cause.requirement for cause in causes)
 
     def rejecting_candidate(self, criterion: Any, candidate: Candidate) -> None:
         """Say which version does not go with the others."""

@@ -3,6 +3,7 @@
 * find-links come first and then the indexes in their order, as pip has it. Each page is read once.
 * What a page of the network points to comes over the network: no file of this machine.
 * An sdist is a file like any other here: who reads the names decides what to do with it.
+* A file of a project has a name that every disk can hold: one that leads elsewhere, or hides something, is refused.
 """
 
 import json
@@ -27,13 +28,14 @@ from bundler.sources.places import expanded
 from bundler.sources.reference import Reference
 from bundler.sources.urls import WEB, shown, without_user
 from manifests.digest import Digest
-from manifests.errors import SourceError, SourceNotFoundError
+from manifests.errors import NamingError, SourceError, SourceNotFoundError, printable
+from manifests.paths import MAXIMUM_PART, checked_path
 
 _PAGE_LIMIT: Final = 64 << 20
 _JSON: Final = "application/vnd.pypi.simple.v1+json"
 _ACCEPT: Final = f"{_JSON}, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.01"
-_LONGEST_NAME: Final = 255
-"""Characters of a file's name: no disk holds a longer one, and the tags in a forged one would fill the memory."""
+_LONGEST_NAME: Final = MAXIMUM_PART
+"""Of a file's name: no kit holds a longer one, and the tags in a forged one would fill the memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,17 +92,24 @@ class PackagePages:
     """The indexes and find-links that pip is configured with; safe to use from several threads."""
 
     def __init__(self, indexes: PackageIndexes, client: Client) -> None:
+        self.find_links = frozenset(indexes.find_links)
         self.places = (*indexes.find_links, *(f"{without_user(url).rstrip('/')}/" for url in indexes.indexes))
-        self._find_links = frozenset(indexes.find_links)
         self._client = client
         self._pages: Once[tuple[str, str], tuple[PackageFile, ...]] = Once()
 
     def files(self, place: str, name: str) -> tuple[PackageFile, ...]:
         """All files of the project in one place; none if it does not know the project. Errors: `SourceError`."""
-        return self._pages.get((place, name), partial(self._files, place, name))
+        return self._pages.get((place, name), partial(self._checked_files, place, name))
+
+    def _checked_files(self, place: str, name: str) -> tuple[PackageFile, ...]:
+        files = self._files(place, name)
+        for file in files:
+            if _version(file.name, name) is not None:
+                _check_name(file.name, name, place)
+        return files
 
     def _files(self, place: str, name: str) -> tuple[PackageFile, ...]:
-        if place in self._find_links:
+        if place in self.find_links:
             local = _local_path(place)
             if local is not None and local.is_dir():
                 return tuple(_folder_files(local))
@@ -139,6 +148,29 @@ def sdist_version(name: str, project: str) -> Version | None:
             except InvalidVersion:
                 return None
     return None
+
+
+def _version(name: str, project: str) -> Version | None:
+    """The version of `project` that the file `name` is of, None if it is of none."""
+    wheel = WheelName.find(name)
+    if wheel is not None:
+        return wheel.version if wheel.project == project else None
+    return sdist_version(name, project)
+
+
+def _check_name(name: str, project: str, place: str) -> None:
+    """`SourceError` for a name that would leave its folder, or move a cursor: it becomes a path and is shown."""
+    try:
+        checked_path(name)
+        if "/" not in name:
+            return
+    except NamingError:
+        pass
+    where = shown(place) if urlsplit(place).scheme in WEB else place
+    raise SourceError(
+        f"{project}: {printable(where)} has a file whose name is not one: {printable(name)!r}",
+        hint="ask who runs the index; a file of your own: rename it",
+    )
 
 
 def _files_of(page: ProjectPage, project: str, *, remote: bool) -> Iterator[PackageFile]:
@@ -200,11 +232,14 @@ def _folder_files(folder: Path) -> Iterator[PackageFile]:
 def _local_page(path: Path, name: str) -> ProjectPage | None:
     page = path / "index.html" if path.is_dir() else path
     try:
-        content = page.read_bytes()
+        with page.open("rb") as stream:
+            content = stream.read(_PAGE_LIMIT + 1)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
         raise SourceError(f"{name}: {page}: {error.strerror}") from error
+    if len(content) > _PAGE_LIMIT:
+        raise SourceError(f"{name}: {page} has more than {_PAGE_LIMIT} bytes")
     return ProjectPage.from_html(name, content, base_url=urljoin(page.parent.absolute().as_uri() + "/", page.name))
 
 
