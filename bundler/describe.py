@@ -15,7 +15,7 @@ import msgspec
 
 from bundler import encode, onnx
 from bundler.kits import stored
-from bundler.onnx import OnnxFile
+from bundler.onnx import EXPORTED_TASKS, OnnxFile
 from manifests import canonical, content
 from manifests.content import Content, File, Item, Kit, Model, Package, Wheels
 from manifests.errors import ManifestError
@@ -69,7 +69,9 @@ def _kit(item: LockedKit, locked: LockedPackage, store: Store, *, first: bool) -
 
 def _model(locked: LockedModel, store: Store, reporter: Reporter) -> Model:
     ordered = sorted(locked.packages, key=lambda package: not package.default)
-    packages = tuple(_package(locked, package, store, first=number == 0) for number, package in enumerate(ordered))
+    packages = tuple(
+        _package(locked, package, store, reporter, first=number == 0) for number, package in enumerate(ordered)
+    )
     model = Model(
         id=locked.id,
         task=locked.task,
@@ -82,10 +84,11 @@ def _model(locked: LockedModel, store: Store, reporter: Reporter) -> Model:
     return msgspec.structs.replace(model, layouts=_layouts(model, locked.layouts, reporter))
 
 
-def _package(model: LockedModel, locked: LockedPackage, store: Store, *, first: bool) -> Package:
+def _package(model: LockedModel, locked: LockedPackage, store: Store, reporter: Reporter, *, first: bool) -> Package:
     files = [_file(file) for file in locked.files]
     graph = _graph(locked, store)
     if graph is not None:
+        _note_what_it_could_be(model, graph, reporter)
         files += _derived(model, {file.path for file in files}, graph, store)
     return Package(
         id=locked.id,
@@ -96,6 +99,16 @@ def _package(model: LockedModel, locked: LockedPackage, store: Store, *, first: 
         opset=graph.opset if graph else None,
         static_batch=graph.static_batch if graph else None,
     )
+
+
+def _note_what_it_could_be(model: LockedModel, graph: OnnxFile, reporter: Reporter) -> None:
+    """A graph that says what it does, carried as raw, would cost its owner another trip across the gap."""
+    task = EXPORTED_TASKS.get(graph.metadata.get("task", ""))
+    if model.task == "raw" and task is not None:
+        reporter.note(
+            f"{model.id} is carried as raw, to be asked with tensors; its graph says {task}: "
+            f"`task: {task}` and `architecture:` in the manifest let it be asked with pictures"
+        )
 
 
 def _file(locked: LockedFile) -> File:

@@ -124,7 +124,7 @@ class Client:
                 hint="for a CA of your own, name its certificates in REQUESTS_CA_BUNDLE or SSL_CERT_FILE",
             ) from error
         except _NETWORK_ERRORS as error:
-            raise BrokenOffError(f"{host_of(url)}: {_reason(error)}") from error
+            raise BrokenOffError(f"{host_of(url)}{self._through(url)}: {_reason(error)}") from error
         except (requests.RequestException, urllib3.exceptions.HTTPError, ValueError) as error:
             raise SourceError(f"{subject}: {shown(url)} cannot be asked: {_reason(error)}") from error
         try:
@@ -170,6 +170,12 @@ class Client:
                     raise SourceError(f"{subject}: {shown(url)} answered with more than {limit} bytes")
         self.check_running(subject)
         return Document(response.url, bytes(content), response.headers, _next_url(response, subject=subject))
+
+    def _through(self, url: str) -> str:
+        """What stands between: the proxy of pip's settings or of the environment, for a message."""
+        proxies = self._proxies(url) or requests.utils.get_environ_proxies(url)
+        proxy = requests.utils.select_proxy(url, proxies)
+        return f" through the proxy {host_of(proxy if '//' in proxy else f'//{proxy}')}" if proxy else ""
 
     def _proxies(self, url: str) -> dict[str, str] | None:
         """What pip was told wins over the usual variables, as it does in pip; `NO_PROXY` holds for both."""

@@ -26,6 +26,13 @@ _BITS: Final = {
 }  # fmt: skip
 """Bits of one element, by the number of its type."""
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+EXPORTED_TASKS: Final = {
+    "detect": "object-detection",
+    "segment": "instance-segmentation",
+    "pose": "keypoint-detection",
+    "classify": "classification",
+}
+"""What the exporter of the YOLO family calls its tasks."""
 Field: TypeAlias = tuple[int, "int | memoryview"]
 
 

@@ -12,7 +12,7 @@ from typing import Final
 
 from manifests import canonical
 from manifests.errors import FormatError, UnknownKeyError, UnsignedError, WrongSignatureError
-from manifests.keyring import Key, Keyring, is_key_id
+from manifests.keyring import Key, Keyring, is_key_id, words
 from manifests.manifest import Struct
 from manifests.statement import PAYLOAD_TYPE
 
@@ -107,11 +107,17 @@ def verify(envelope: Envelope, keyring: Keyring) -> tuple[Key, ...]:
             )
         signers.append(key)
     if len(signers) < keyring.threshold:
+        by = "too few keys that are trusted here" if signers else "an unknown key"
         raise UnknownKeyError(
-            f"{len(signers)} of the signatures are by keys trusted here, and {keyring.threshold} must be",
-            hint="ask the sender to read out the fingerprint; `bundle trust show` lists the keys trusted here",
+            f"signed by {by}: {len(signers)} of the signatures count, and {keyring.threshold} must",
+            hint="ask the sender to read out the words of the key, and compare them with those of `bundle trust show`",
             facts={
-                f"signed by {number}": f"sha256:{entry.key_id}" for number, entry in enumerate(envelope.signatures, 1)
+                name: value
+                for number, entry in enumerate(envelope.signatures, 1)
+                for name, value in (
+                    (f"signed by {number}", f"sha256:{entry.key_id}"),
+                    (f"words {number}", words(entry.key_id)),
+                )
             },
         )
     return tuple(signers)

@@ -48,6 +48,8 @@ class BundleError(Exception):
         self.hint = hint
         self.facts = {name: str(value) for name, value in (facts or {}).items()}
         super().__init__(message)
+        if hint:
+            self.add_note(f"hint: {hint}")  # what Python shows below a traceback: for who calls us as a library
 
     def __str__(self) -> str:
         return printable(self.message)

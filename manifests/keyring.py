@@ -67,8 +67,8 @@ class Key:
 
     @property
     def words(self) -> str:
-        """The first half of the id as eight syllable words, to read out over a phone."""
-        return " ".join(_word(int(self.id[at : at + 4], 16)) for at in range(0, 32, 4))
+        """The first half of the id, to read out over a phone."""
+        return words(self.id)
 
     def verifies(self, signature: bytes, message: bytes) -> bool:
         """Whether `signature` is this key's word for `message`, in the one spelling that counts."""
@@ -105,6 +105,11 @@ class Keyring:
     def find(self, key_id: str) -> Key | None:
         """The trusted key with this id; None if it is unknown or revoked."""
         return None if key_id in self.revoked else self.keys.get(key_id)
+
+
+def words(key_id: str) -> str:
+    """The first half of a key id as eight syllable words."""
+    return " ".join(_word(int(key_id[at : at + 4], 16)) for at in range(0, 32, 4))
 
 
 def is_key_id(text: str) -> bool:

@@ -141,7 +141,10 @@ class Folder:
             try:
                 size = self._size(name)
             except FileNotFoundError as error:
-                raise FormatError(f"{self._path}: not a bundle: it has no {name}") from error
+                raise FormatError(
+                    f"{self._path}: not a bundle: it has no {name}",
+                    hint="name the bundle itself, a file or a folder that `bundle build` wrote",
+                ) from error
         if size > limit:
             raise FormatError(f"{self._path}: not a bundle: {name} is too long")
         return self.read(name, 0, size)

@@ -44,6 +44,8 @@ class Installed:
     signers: tuple[str, ...] = ()
     kits: tuple[InstalledKit, ...] = ()
     """The program that the line brings: to be offered."""
+    gone: tuple[str, ...] = ()
+    """Ids that the line had before, and has no more."""
 
 
 def install(
@@ -111,6 +113,7 @@ class _Install:
             ways={str(way): count for way, count in sorted(placer.ways.items())},
             signers=tuple(sorted(key.id for key in self.bundle.signers)),
             kits=kits.of_lines(self.root.generation(target), {name: line}),
+            gone=_gone(present.get(name), line),
         )
 
     def _present(self) -> tuple[int | None, dict[str, Line]]:
@@ -180,6 +183,11 @@ class _Install:
                         hint=f"install the bundle {other}-{line.content.sequence} again, then this one",
                     )
                 _note_time(self.root, file.digest)
+
+
+def _gone(before: Line | None, now: Line) -> tuple[str, ...]:
+    kept = {item.id for item in now.content.items}
+    return tuple(item.id for item in before.content.items if item.id not in kept) if before else ()
 
 
 def _is_as_recorded(root: Root, digest: Digest, size: int, *, recipe: bytes | None = None) -> bool:

@@ -108,6 +108,13 @@ class Root:
             )
         return int(found[1])
 
+    def stable(self, number: int) -> Path:
+        """The folder of the active generation `number` by a name that stays right after the next install: `current`.
+
+        Where there are no symbolic links, that of the generation itself.
+        """
+        return self._current if self._current.is_symlink() else self.generation(number)
+
     def activate(self, number: int) -> None:
         """Make a generation the active one, by one rename."""
         self._refuse_a_folder()

@@ -47,7 +47,8 @@ def initialise(root: Root, keys: Sequence[tuple[str, Key]], *, threshold: int) -
     if not publish_new(root.trust / "root.json", canonical.encode(document)):
         raise TrustError(
             f"{root.path} has a root of trust already",
-            hint="`bundle trust show` prints it; another site needs another --root",
+            hint="`bundle trust show` prints it. To replace it, compare the words of the new keys over the phone, "
+            f"remove {root.trust / 'root.json'}, and run this again",
         )
     return keyring
 

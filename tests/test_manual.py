@@ -12,7 +12,7 @@ import pytest
 
 from bundler import manual
 from bundler.commands.main import COMMANDS, cli
-from bundler.version import UNKNOWN
+from bundler.installation import UNKNOWN
 from factory import tree
 from manifests.errors import families
 

@@ -13,7 +13,14 @@ from manifests.errors import KeyFileError
 @click.command("build")
 @click.argument("source", metavar="MANIFEST|LOCK", type=click.Path(path_type=Path))
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="[default: NAME-SEQUENCE.bundle]")
-@click.option("--key", "key_path", required=True, type=click.Path(path_type=Path), help="The signing key, KEY.pem.")
+@click.option(
+    "--key",
+    "key_paths",
+    required=True,
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="The signing key, KEY.pem; repeatable, where sites want several.",
+)
 @click.option(
     "--model-key", "model_key_path", type=click.Path(path_type=Path), help="An ECDSA key for model signatures."
 )
@@ -25,7 +32,7 @@ def command(
     *,
     source: Path,
     out: Path | None,
-    key_path: Path,
+    key_paths: tuple[Path, ...],
     model_key_path: Path | None,
     form: str,
     store: Path | None,
@@ -45,11 +52,11 @@ def command(
     from bundler.commands.progress import reporter
     from bundler.signer import SoftwareSigner
 
-    signer = SoftwareSigner.load(key_path, existing_passphrase)
+    given = {signer.key.id: signer for signer in (SoftwareSigner.load(path, existing_passphrase) for path in key_paths)}
     model_signer = SoftwareSigner.load(model_key_path, existing_passphrase) if model_key_path else None
     if model_signer is not None and not model_signer.key.is_elliptic:
         raise KeyFileError(f"{model_key_path} is no ECDSA key, which model signatures need")
-    signers = Signers.of(signer, models=model_signer)
+    signers = Signers.of(*given.values(), models=model_signer)
     with reporter(quiet=quiet, as_json=as_json) as progress:
         if not signers.models:
             progress.note("no model signatures: they need an ECDSA key; --model-key gives one")

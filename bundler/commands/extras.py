@@ -2,6 +2,7 @@
 
 from importlib.util import find_spec
 
+from bundler.installation import kit_place
 from manifests.errors import MissingExtraError
 
 
@@ -10,7 +11,10 @@ def require(*modules: tuple[str, str]) -> None:
     missing = [(module, extra) for module, extra in modules if find_spec(module) is None]
     if missing:
         extras = dict.fromkeys(extra for _, extra in missing)
-        raise MissingExtraError(", ".join(module for module, _ in missing), ",".join(extras))
+        error = MissingExtraError(", ".join(module for module, _ in missing), ",".join(extras))
+        if kit_place():
+            error.hint = f"this program came in a kit without it: make one with --extra {','.join(extras)}"
+        raise error
 
 
 def require_inference() -> None:

@@ -8,6 +8,7 @@ from bundler.commands.options import bundle_argument, json_option, root_option
 from bundler.commands.output import show, show_json, show_table, size
 from manifests.bundle import UnverifiedView
 from manifests.content import Item, Model, Package
+from manifests.keyring import words
 
 
 @click.command("inspect")
@@ -33,6 +34,7 @@ def command(*, bundle: Path, root: Path | None, as_json: bool) -> None:
     show(f"{content.line} {content.sequence}  {size(sealed.size)}  {judged['verdict']}")
     for key_id in view.key_ids:
         show(f"  signed as  sha256:{key_id}")
+        show(f"             {words(key_id)}")
     show(f"  content    {view.index.content_digest}")
     show()
     show_table([("MODEL", "TASK", "PACKAGES", "FILES", "SIZE", "LICENCES"), *(_row(item) for item in content.items)])

@@ -1,5 +1,6 @@
 """`bundle install`: all of it, or nothing."""
 
+import shlex
 from pathlib import Path
 
 import click
@@ -26,6 +27,7 @@ def command(*, bundle: Path, root: Path | None, allow_older: bool, recheck: bool
     from datetime import UTC, datetime
 
     from bundler.commands.progress import reporter
+    from bundler.installation import install_line
     from runtime import install
     from runtime.root import Root
     from runtime.settings import locate_root
@@ -49,6 +51,7 @@ def command(*, bundle: Path, root: Path | None, allow_older: bool, recheck: bool
                 "reused_bytes": done.reused,
                 "ways": done.ways,
                 "signers": [f"sha256:{key_id}" for key_id in done.signers],
+                "gone": done.gone,
                 "kits": [
                     {"id": kit.id, "program": kit.program, "platform": kit.kit.platform, "python": kit.kit.python}
                     for kit in done.kits
@@ -63,7 +66,10 @@ def command(*, bundle: Path, root: Path | None, allow_older: bool, recheck: bool
     show(f"  staged {size(done.staged)}, found here {size(done.reused)}")
     for model in done.models:
         show(f"  {model}")
+    for name in done.gone:
+        show(f"  no longer in {done.line}: {name}")
     for kit in done.kits:
         show(f"  {kit.id}: the program {kit.program} for {kit.kit.platform}, Python {kit.kit.python}")
     if done.kits:
-        show(f"it is not run by itself: `bundle kit --from {place.path} -o kit`, then `sh kit/install.sh`")
+        show(f"it is not run by itself: `bundle kit --from {shlex.quote(str(place.path))} -o kit`, then")
+        show(f"`{install_line(Path('kit'))}`")

@@ -1,6 +1,5 @@
 """`bundle kit`: the program itself, as a folder that crosses the gap."""
 
-import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -81,7 +80,7 @@ def command(
 
 def _unpack(root: Path, out: Path, platform: str | None, python: str | None, *, as_json: bool) -> None:
     """Write the one kit of ROOT that fits to `out`."""
-    from manifests.kit import INSTALLER
+    from bundler.installation import install_line
     from runtime import kits
     from runtime.root import Root
 
@@ -92,7 +91,7 @@ def _unpack(root: Path, out: Path, platform: str | None, python: str | None, *, 
         return
     show(f"{out}: offline-bundle {kit.program} for {kit.kit.platform}, Python {kit.kit.python}")
     show(f"  every file is as it was signed in {kit.line}")
-    show(f"to install it: sh {shlex.quote(str(out / INSTALLER))}")
+    show(f"to install it: {install_line(out)}")
 
 
 def _document(made: "Made") -> dict[str, object]:
@@ -113,7 +112,7 @@ def _document(made: "Made") -> dict[str, object]:
 
 
 def _show(made: "Made") -> None:
-    from bundler.kits.readme import commands, needs
+    from bundler.kits.readme import needs, steps
 
     kit = made.kit
     extras = f"[{','.join(kit.extras)}]" if kit.extras else ""
@@ -126,6 +125,5 @@ def _show(made: "Made") -> None:
     for sentence in needs(kit):
         show(f"  {sentence}")
     show(f"fingerprint  {made.fingerprint}")
-    typed = commands(kit)
-    show(f"Read these 64 characters out over the phone: on the site, `{typed['sum']}` in the kit must print them.")
-    show(f"Then, on the site: {typed['install']} (README.txt has every step).")
+    for line in steps(kit, made.fingerprint):
+        show(line)

@@ -73,7 +73,7 @@ class Commands(click.Group):
 
 def _show_version(ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:  # noqa: FBT001 - click's signature
     if value and not ctx.resilient_parsing:
-        from bundler.version import program_version
+        from bundler.installation import program_version
 
         click.echo(f"bundle, version {program_version()}")
         ctx.exit()

@@ -31,8 +31,8 @@ def command(*, names: tuple[str, ...], out: str | None) -> None:
     Example: bundle manual -o ~/.local/share/man/man1
     """
     from bundler import manual
+    from bundler.installation import program_version
     from bundler.sources.places import expanded
-    from bundler.version import program_version
     from manifests.publish import publish
 
     if out == "":  # as of a variable that is not set

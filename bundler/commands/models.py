@@ -27,28 +27,38 @@ def show_(*, model_id: str, root: Path | None, as_json: bool) -> None:
     Example: bundle models show vehicles/1
     """
     from runtime.generations import open_catalogue
+    from runtime.root import Root
     from runtime.settings import locate_root
 
-    model = open_catalogue(locate_root(root)).get(model_id)
+    place = Root.open(locate_root(root))
+    catalogue = open_catalogue(place.path)
+    model = catalogue.get(model_id)
+    generation, stable = place.generation(catalogue.generation), place.stable(catalogue.generation)
+
+    def folder(package: InstalledPackage) -> Path:
+        return stable / package.directory.relative_to(generation)
+
     if as_json:
         facts = {"id": model.id, "aliases": model.aliases, "task": model.task, "architecture": model.architecture}
-        show_json({**facts, "line": model.line, "packages": [_facts(package) for package in model.packages]})
+        show_json(
+            {**facts, "line": model.line, "packages": [_facts(package, folder(package)) for package in model.packages]}
+        )
         return
     show(f"{model.id}  {model.task}  {model.architecture or ''}".rstrip())
     for package in model.packages:
-        show(f"  {package.id}  {package.directory}")
+        show(f"  {package.id}  {folder(package)}")
         for name in package.files:
             show(f"    {name}")
 
 
-def _facts(package: InstalledPackage) -> dict[str, object]:
+def _facts(package: InstalledPackage, folder: Path) -> dict[str, object]:
     return {
         "id": package.id,
         "backend": package.backend,
         "quantization": package.quantization,
         "opset": package.opset,
         "static_batch": package.static_batch,
-        "directory": str(package.directory),
+        "directory": str(folder),
         "files": package.files,
     }
 

@@ -19,7 +19,9 @@ _Decorated = TypeVar("_Decorated", bound=Callable[..., Any])
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
 quiet_option = click.option("-q", "--quiet", is_flag=True, help="No progress, no notes.")
 root_option = click.option(
-    "--root", type=click.Path(path_type=Path, file_okay=False), help="The site's root.  [default: $BUNDLE_HOME]"
+    "--root",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="The site's root.  [default: $BUNDLE_HOME, else ~/.local/share/bundle]",
 )
 store_option = click.option(
     "--store", type=click.Path(path_type=Path, file_okay=False), help="The builder's store.  [default: $BUNDLE_STORE]"

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from bundler.installation import kit_place
 from bundler.sources.places import expanded
 from manifests.finding import Finding, Subject
 
@@ -45,12 +46,12 @@ def look_at_home(environ: Mapping[str, str]) -> Iterator[Finding]:
 
 def observe(environ: Mapping[str, str]) -> Iterator[Program]:
     """Every program on PATH that `bundle` could mean, in order."""
-    scripts = os.path.realpath(sysconfig.get_path("scripts"))
+    scripts = {os.path.realpath(folder) for folder in _folders()}
     for text in environ.get("PATH", os.defpath).split(os.pathsep):
         for name in _NAMES:
             path = Path(text or ".") / name
             if os.path.isfile(path) and os.access(path, os.X_OK):  # noqa: PTH113 - False for a folder that may not be looked into
-                yield Program(path, _is_ours(path), os.path.realpath(path.parent) == scripts)
+                yield Program(path, _is_ours(path), os.path.realpath(path.parent) in scripts)
 
 
 def judge(found: list[Program]) -> Finding:
@@ -58,7 +59,7 @@ def judge(found: list[Program]) -> Finding:
     instead = f"type `{sys.executable} -m bundler` in its place"
     if not found:
         what = "`bundle` is not on PATH"
-        return SUBJECT.note("not-on-path", what, fix=f"{instead}, or add {sysconfig.get_path('scripts')} to PATH")
+        return SUBJECT.note("not-on-path", what, fix=f"{instead}, or add {_folders()[0]} to PATH")
     first = found[0]
     if not first.is_ours:
         what = f"`bundle` is another program here: {first.path} (Ruby has one of that name)"
@@ -67,6 +68,12 @@ def judge(found: list[Program]) -> Finding:
         what = f"`bundle` is {first.path}, of another Python than this one, {sys.executable}"
         return SUBJECT.note("another-python", what, fix=instead)
     return SUBJECT.fine("program", f"`bundle` is {first.path}")
+
+
+def _folders() -> list[str]:
+    """Where this program's `bundle` lies: where a kit's installer put it, which outlives updates; and beside Python."""
+    place = kit_place()
+    return [*([str(place / "bin")] if place else []), sysconfig.get_path("scripts")]
 
 
 def _is_ours(path: Path) -> bool:

@@ -12,15 +12,8 @@ from bundler.initialise import literals
 from bundler.initialise.entries import Noted
 from bundler.initialise.heads import GUESSED, Head, head_of, pictures, shape_text
 from bundler.initialise.text import size
-from bundler.onnx import OnnxFile
+from bundler.onnx import EXPORTED_TASKS, OnnxFile
 
-_TASKS: Final = {
-    "detect": "object-detection",
-    "segment": "instance-segmentation",
-    "pose": "keypoint-detection",
-    "classify": "classification",
-}
-"""What the exporter of the YOLO family calls its tasks."""
 _UNKNOWN_TASK: Final = "the file does not say: object-detection, embedding, …?"
 _ELEMENTS: Final = {1: "fp32", 10: "fp16", 16: "bf16", 2: "int8", 3: "int8"}
 _ELEMENT_NAMES: Final = {
@@ -58,7 +51,7 @@ def facts(graph: OnnxFile, name: str) -> Facts:
     """What `graph`, in a file that is called `name`, says of itself."""
     said = _architecture(graph.metadata.get("description", ""))
     called = _architecture(name)
-    head = head_of(graph, named_yolo="yolo" in said + called or graph.metadata.get("task", "") in _TASKS)
+    head = head_of(graph, named_yolo="yolo" in said + called or graph.metadata.get("task", "") in EXPORTED_TASKS)
     if _OCR_STAGE.search(name):
         head = Head("raw", note="one stage of an OCR set: name the folder of all its stages to make one model of them")
     task = _task(graph.metadata.get("task", ""), head)
@@ -100,8 +93,8 @@ def _weights_note(weights: Mapping[int, int], most: str, count: int) -> str:
 
 
 def _task(said: str, head: Head | None) -> Noted:
-    if said in _TASKS:
-        return Noted(_TASKS[said])
+    if said in EXPORTED_TASKS:
+        return Noted(EXPORTED_TASKS[said])
     if said:
         return Noted("raw", f"its exporter calls its task {said!r}, for which clients have no name")
     return Noted("raw", _UNKNOWN_TASK) if head is None else Noted(head.task, head.note)
