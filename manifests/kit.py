@@ -4,7 +4,8 @@
     wheels/<file>.whl · trust/<name>.pub.pem
 
 * A kit is made on the connected side, and read by its own installer, by `doctor` and by a site that got it in a bundle.
-* `SHA256SUMS` names every other file. Its digest is the kit's fingerprint: who compared that has compared all of it.
+* `SHA256SUMS` names every other file. Its digest is the kit's fingerprint: who compared that, and then every file with
+  the list by tools of their own, has compared all of it.
 """
 
 import re

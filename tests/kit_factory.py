@@ -66,6 +66,7 @@ def _program(version: str, main: str) -> tuple[str, tuple[str, bytes]]:
     described = f"offline_bundle-{version}.dist-info"
     members = {
         "bundler/__init__.py": b"",
+        "bundler/__main__.py": b"from bundler.tool import main\nmain()\n",
         "bundler/tool.py": main.format(version=version).encode(),
         "manifests/__init__.py": b"",
         "manifests/bundle.py": b"",

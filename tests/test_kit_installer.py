@@ -1,7 +1,9 @@
 """The installer of a kit: what it refuses, what it leaves alone, and that the old program answers till the new does."""
 
 import ast
+import errno
 import importlib.util
+import io
 import json
 import os
 import platform
@@ -15,12 +17,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
+import msgspec
 import numpy as np
 import pytest
 
+from bundler.doctor import program
+from bundler.kits import readme
 from factory import Workshop, elliptic_signer, tree
 from kit_factory import HERE, PYTHON, small_kit
 from manifests.digest import Digest
+from manifests.kit import decode, encode_sums
 from manifests.lock import Lock, LockedModel
 from onnx_files import Node, Tensor, onnx_model
 
@@ -160,9 +166,11 @@ def test_a_kit_for_another_python_and_machine_names_all_that_is_wrong_and_makes_
 ) -> None:
     other = small_kit(tmp_path / "kit", python="3.99", platform="win_amd64")
     (other / "stray.txt").write_text("stray")
-    said = site.install(other, code=1)
+    command = [sys.executable, "-I", str(other / "install.py"), str(site.place)]
+    said = subprocess.run(command, capture_output=True, text=True, check=False).stderr
     for words in ("for Python 3.99", "for win_amd64", "stray.txt is no part of this kit"):
         assert words in said
+    assert f"this kit needs Python 3.99: {sys.executable} is {PYTHON}\n" in site.install(other, code=1)
     assert not site.place.exists()
 
 
@@ -175,14 +183,40 @@ def test_without_the_right_python_install_sh_says_which_one_is_needed(tmp_path: 
     shell = [str(shutil.which("sh")), str(kit / "install.sh")]
     done = subprocess.run(shell, env=variables, capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert f"this kit needs Python {PYTHON}." in done.stderr
+    assert f"this kit needs Python {PYTHON}: there is no python{PYTHON}, python3, python\n" in done.stderr
     (programs / "python3").write_text("#!/bin/sh\nexit 1\n")
     (programs / "python3").chmod(0o755)
     done = subprocess.run(shell, env=variables, capture_output=True, text=True, check=False)
-    assert f"this kit needs Python {PYTHON}, and python3 is another" in done.stderr
+    assert (
+        f"this kit needs Python {PYTHON}: python3 does not work here; there is no python{PYTHON}, python" in done.stderr
+    )
     (programs / f"python{PYTHON}").symlink_to(sys.executable)
     done = subprocess.run([*shell, "--check"], env=variables, capture_output=True, text=True, check=False)
     assert "this machine can run it" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("program", "words"),
+    [
+        (None, "there is no "),
+        ("exit 1", " does not work here"),
+        ("echo '\033[2J 3.11'", " does not work here"),
+        ("echo 2.7", " is 2.7"),
+        ("echo 3.6", " is 3.6"),
+    ],
+)
+def test_a_python_that_is_named_and_is_none_or_another_is_said_in_a_sentence(
+    tmp_path: Path, kit: Path, site: Site, program: str | None, words: str
+) -> None:
+    python = tmp_path / "a python"
+    if program is not None:
+        python.write_text(f'#!/bin/sh\ncase "$*" in *install.py*) echo "SyntaxError" ;; *) {program} ;; esac\n')
+        python.chmod(0o755)
+    said = site.install(kit, code=1, PYTHON=str(python))
+    assert said.startswith(f"error: this kit needs Python {PYTHON}: ")
+    assert words in said.splitlines()[0]
+    assert f"PYTHON=/path/to/python{PYTHON}" in said
+    assert "\x1b" not in said
 
 
 def test_the_shell_script_is_plain() -> None:
@@ -206,9 +240,36 @@ def link(kit: Path) -> None:
     (kit / "README.txt").symlink_to(kit.parent / "elsewhere.txt")
 
 
-def rename_program(kit: Path) -> None:
-    described = json.loads((kit / "kit.json").read_text())
-    (kit / "kit.json").write_text(json.dumps({**described, "program": "../../x"}, indent=2))
+def list_anew(kit: Path) -> None:
+    """What a thorough attacker does: the list is right again, and only its digest is another."""
+    names = [name for name, content in tree(kit).items() if isinstance(content, bytes) and name != "SHA256SUMS"]
+    (kit / "SHA256SUMS").write_bytes(encode_sums({name: Digest.of((kit / name).read_bytes()) for name in names}))
+
+
+def described(**facts: object) -> Callable[[Path], None]:
+    """`kit.json` with other fields, and listed so."""
+
+    def change(kit: Path) -> None:
+        value = json.loads((kit / "kit.json").read_text())
+        (kit / "kit.json").write_text(json.dumps({**value, **facts}, indent=2))
+        list_anew(kit)
+
+    return change
+
+
+def no_list(kit: Path, *, instead: str) -> None:
+    (kit / "SHA256SUMS").unlink()
+    if instead == "pipe":
+        os.mkfifo(kit / "SHA256SUMS")
+
+
+def pipe(kit: Path) -> None:
+    (kit / "requirements.txt").unlink()
+    os.mkfifo(kit / "requirements.txt")
+
+
+def cut_off(kit: Path, size: int) -> None:
+    (kit / "kit.json").write_bytes((kit / "kit.json").read_bytes()[:size])
 
 
 FILES: list[tuple[str, Callable[[Path], object], str]] = [
@@ -217,14 +278,28 @@ FILES: list[tuple[str, Callable[[Path], object], str]] = [
     ("unlisted", lambda kit: (kit / "wheels" / "more.whl").write_text("x"), "wheels/more.whl is no part of this kit"),
     ("unlisted folder", lambda kit: (kit / "x").symlink_to("/etc"), "x is no part of this kit"),
     ("a link", link, "README.txt is damaged"),
+    ("a pipe", pipe, "requirements.txt is damaged, it is no regular file"),
     ("the list", lambda kit: (kit / "SHA256SUMS").write_text("x"), "SHA256SUMS cannot be read"),
-    ("no list", lambda kit: (kit / "SHA256SUMS").unlink(), "SHA256SUMS cannot be read|not a whole kit"),
+    ("a name twice", lambda kit: (kit / "SHA256SUMS").write_text(f"{'0' * 64}  a\n" * 2), "SHA256SUMS cannot be read"),
     (
-        "description",
-        lambda kit: (kit / "kit.json").write_text(json.dumps({"python": PYTHON}, indent=2)),
-        "kit.json|not a whole kit",
+        "a forged name",
+        lambda kit: (kit / "SHA256SUMS").write_text(f"{'0' * 64}  a\x1b[2J\n"),
+        "SHA256SUMS cannot be read",
     ),
-    ("a name", rename_program, "names that cannot be"),
+    ("no list", lambda kit: no_list(kit, instead=""), "SHA256SUMS cannot be read"),
+    ("a pipe for a list", lambda kit: no_list(kit, instead="pipe"), "SHA256SUMS cannot be read (is no regular file)"),
+    ("description", lambda kit: cut_off(kit, 200), "kit.json is damaged"),
+    (
+        "no Python",
+        lambda kit: cut_off(kit, 20),
+        "kit.json, beside install.sh, is missing or damaged: copy the kit again",
+    ),
+    ("a program that leads out", described(program="../../x"), "kit.json does not describe this kit"),
+    ("a forged line", described(program="1.0\nfingerprint  sha256:00"), "kit.json does not describe this kit"),
+    ("half a character", described(platform="\ud800"), "kit.json does not describe this kit"),
+    ("an extra", described(extras=["\x1b[2J"]), "kit.json does not describe this kit"),
+    ("too large", described(size=float("inf"), wheels=[{"file": "x", "size": float("inf")}]), "does not describe this"),
+    ("another wheel", described(wheels=[]), "kit.json does not describe this kit"),
 ]
 
 
@@ -235,8 +310,26 @@ def test_a_kit_that_is_not_whole_is_refused_and_the_file_named(
     copy = shutil.copytree(kit, tmp_path / "copy")
     change(copy)
     said = site.install(copy, code=1)
-    assert any(word in said for word in words.split("|")), said
-    assert not site.place.exists()
+    assert words in said
+    assert "Traceback" not in said
+    assert said.isascii()
+    assert "\x1b" not in said
+    assert not (site.place / "environments").exists()
+    assert not (site.place / ".kit.partial").exists()
+
+
+def test_a_file_whose_name_would_write_to_the_terminal_is_named_in_harmless_letters(
+    tmp_path: Path, kit: Path, site: Site
+) -> None:
+    copy = shutil.copytree(kit, tmp_path / "copy")
+    forged = f"fingerprint  sha256:{'0' * 64}"
+    (copy / f"a\x1b[2J\n{forged}").write_text("x")
+    Path(os.fsdecode(os.fsencode(copy) + b"/\xff")).write_text("x")
+    said = site.install(copy, code=1)
+    assert "a\\x1b[2J\\nfingerprint" in said
+    assert "\\udcff is no part of this kit" in said
+    assert forged not in said.splitlines()
+    assert "\x1b" not in said
 
 
 def test_what_desktops_and_file_systems_leave_is_no_part_of_the_kit_and_no_fault(
@@ -355,12 +448,286 @@ def test_killed_anywhere_the_old_program_answers_and_the_next_run_goes_on(
     assert site.answer() == "2.0"
 
 
-def test_a_finished_environment_that_was_broken_since_is_made_anew(kit: Path, site: Site) -> None:
+SICK = """
+import os, time
+from pathlib import Path
+def main():
+    home = Path(os.environ["HOME"])
+    if (home / "sick").exists():
+        raise SystemExit("no memory")
+    while (home / "hang").exists():
+        (home / "hanging").touch()
+        time.sleep(0.02)
+    print("bundle, version {version}")
+"""
+"""A program that does not answer while `sick` is there, and waits while `hang` is."""
+
+
+def test_a_finished_environment_that_was_broken_since_is_replaced(kit: Path, site: Site) -> None:
     site.install(kit)
     (program,) = site.place.glob("environments/*/lib/python*/site-packages/bundler/tool.py")
     program.unlink()
-    assert "making" in site.install(kit)
+    said = site.install(kit)
+    assert "it stays until another has taken its place" in said
+    assert "making" in said
+    assert "stopped" not in said
     assert site.answer() == "1.0"
+    (left,) = (site.place / "environments").iterdir()
+    assert left.name.endswith("-2")
+    assert "to go back" not in said
+    assert "nothing to do" in site.install(kit)
+
+
+def test_a_working_program_that_fails_for_a_moment_is_never_removed(tmp_path: Path, site: Site) -> None:
+    """As it does where memory is short: what cannot be replaced stays."""
+    kit = small_kit(tmp_path / "kit", main=SICK)
+    site.install(kit)
+    before = tree(site.place)
+    (site.folder / "sick").touch()
+    said = site.install(kit, code=1)
+    assert "was installed, and now its program does not answer: no memory" in said
+    assert "nothing was switched" in said
+    assert tree(site.place) == before
+    (site.folder / "sick").unlink()
+    assert site.answer() == "1.0"
+    assert "nothing to do" in site.install(kit)
+
+
+def test_an_active_environment_without_its_mark_stays_until_another_answers(kit: Path, site: Site) -> None:
+    site.install(kit)
+    (environment,) = (site.place / "environments").iterdir()
+    (environment / "SHA256SUMS").unlink()
+    damaged = shutil.copytree(kit, site.folder / "damaged")
+    damage(damaged)
+    site.install(damaged, code=1)
+    assert site.answer() == "1.0"
+    site.install(kit)
+    assert site.answer() == "1.0"
+    assert not environment.exists()
+
+
+# --- a medium that answers differently the second time, and signals
+
+
+def wait_for(path: Path, started: subprocess.Popen[str]) -> None:
+    while not path.exists():
+        assert started.poll() is None, started.communicate()
+        time.sleep(0.001)
+
+
+def test_a_medium_that_is_swapped_after_it_was_compared_changes_nothing(tmp_path: Path, kit: Path, site: Site) -> None:
+    """As a share or a stick with a will of its own may do."""
+    evil = small_kit(tmp_path / "evil", "1.0", main="def main(): print('evil, version 6.66')\n")
+    medium = shutil.copytree(kit, tmp_path / "medium")
+    started = site.start(medium)
+    wait_for(site.place / "environments", started)
+    for name in ("wheels", "requirements.txt", "kit.json", "SHA256SUMS"):
+        (medium / name).rename(tmp_path / f"good {name}")
+        (evil / name).rename(medium / name)
+    said, _ = started.communicate(timeout=60)
+    assert started.returncode == 0, said
+    assert site.answer() == "1.0"
+    assert not (site.place / ".kit.partial").exists()
+
+
+def test_a_stick_may_be_pulled_out_once_the_environment_is_being_made(tmp_path: Path, kit: Path, site: Site) -> None:
+    medium = shutil.copytree(kit, tmp_path / "medium")
+    started = site.start(medium)
+    wait_for(site.place / "environments", started)
+    medium.rename(tmp_path / "in the pocket")
+    said, _ = started.communicate(timeout=60)
+    assert started.returncode == 0, said
+    assert elliptic_signer().key.fingerprint in said
+    assert site.answer() == "1.0"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_signal_ends_the_installer_and_what_it_began(tmp_path: Path, site: Site, number: signal.Signals) -> None:
+    kit = small_kit(tmp_path / "kit", main=SICK)
+    (site.folder / "hang").touch()
+    started = site.start(kit)
+    wait_for(site.folder / "hanging", started)
+    started.send_signal(number)
+    said, _ = started.communicate(timeout=20)  # the pipe ends with the last child that holds it
+    assert started.returncode == 128 + number
+    assert said.splitlines()[-1].startswith("stopped;")
+    assert site.environments() == []
+    assert not (site.place / ".kit.partial").exists()
+    (site.folder / "hang").unlink()
+    site.install(kit)
+    assert site.answer() == "1.0"
+
+
+def test_what_a_killed_installer_began_still_holds_the_folder(tmp_path: Path, site: Site) -> None:
+    kit = small_kit(tmp_path / "kit", main=SICK)
+    (site.folder / "hang").touch()
+    started = site.start(kit)
+    wait_for(site.folder / "hanging", started)
+    started.kill()
+    started.wait()
+    assert "or what a killed one began" in site.install(kit, code=1)
+    (site.folder / "hang").unlink()
+    started.communicate()
+    deadline = time.monotonic() + 20
+    while "what a killed one began" in (again := site.start(kit)).communicate()[0]:
+        assert time.monotonic() < deadline
+    assert again.returncode == 0
+    assert site.answer() == "1.0"
+
+
+# --- the site's variables, and where to
+
+
+def test_no_variable_and_no_folder_of_the_site_gets_into_the_program(tmp_path: Path, kit: Path, site: Site) -> None:
+    site.install(kit)
+    planted = tmp_path / "planted"
+    planted.mkdir()
+    for name in ("bundler", "manifests", "sitecustomize", "usercustomize", "os"):
+        (planted / f"{name}.py").write_text("raise SystemExit('planted')\n")
+    for name in ("PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "PYTHONUSERBASE"):
+        variables = {**os.environ, name: str(planted)}
+        command = [site.place / "bin" / "bundle"]
+        done = subprocess.run(command, cwd=planted, env=variables, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stdout) == (0, "bundle, version 1.0\n"), done.stderr
+
+
+def test_the_launcher_gives_on_every_word_as_it_is_and_may_be_reached_through_a_link(
+    tmp_path: Path, site: Site
+) -> None:
+    site.install(small_kit(tmp_path / "kit", main="import sys\ndef main(): print(' {version} ', sys.argv[1:])\n"))
+    (tmp_path / "link").symlink_to(site.place / "bin" / "bundle")
+    words = ["", "a b", "$HOME", "`x`", "*", "--", "'\""]
+    done = subprocess.run([tmp_path / "link", *words], capture_output=True, text=True, check=True)
+    assert done.stdout == f" 1.0  {words}\n"
+    (found,) = program.observe({"PATH": str(site.place / "bin")})
+    assert found.is_ours
+
+
+def test_the_place_may_have_environments_in_its_own_name(kit: Path, site: Site, tmp_path: Path) -> None:
+    place = tmp_path / "environments" / "x" / "bin" / "environments"
+    site.install(kit, place)
+    assert installer.active(place).startswith("1.0-")
+    assert "nothing to do" in site.install(kit, place)
+
+
+def test_a_link_that_an_earlier_installer_made_is_read_and_replaced(kit: Path, site: Site) -> None:
+    site.install(kit)
+    launcher = site.place / "bin" / "bundle"
+    name = installer.active(site.place)
+    launcher.unlink()
+    launcher.symlink_to(f"../environments/{name}/bin/bundle")
+    assert installer.active(site.place) == name
+    assert "nothing to do" in site.install(kit)
+    assert not launcher.is_symlink()
+
+
+UNFIT = ["a:b", "a'b", 'a"b', "a`b", "a$b", "a\\b", "a\nb", "a\x1b[2Jb", os.fsdecode(b"a\xff")]
+
+
+@pytest.mark.parametrize("name", UNFIT)
+def test_a_folder_that_no_program_of_python_can_lie_in_is_refused_in_a_sentence(
+    kit: Path, site: Site, tmp_path: Path, name: str
+) -> None:
+    said = site.install(kit, tmp_path / name, code=1)
+    assert "a program of Python cannot lie there" in said
+    assert "\x1b" not in said
+    assert not os.path.lexists(tmp_path / name)
+
+
+def test_a_folder_with_spaces_and_other_letters_is_fine(kit: Path, tmp_path: Path, site: Site) -> None:
+    site.install(kit, tmp_path / "Program Files (é) & #1 %HOME% * ;")
+    program = tmp_path / "Program Files (é) & #1 %HOME% * ;" / "bin" / "bundle"
+    done = subprocess.run([program], capture_output=True, text=True, check=True)
+    assert done.stdout == "bundle, version 1.0\n"
+
+
+def test_an_empty_folder_name_is_refused_and_not_taken_for_none(kit: Path, site: Site) -> None:
+    assert "DIR is empty" in site.install(kit, "", code=1)
+    assert not (site.folder / ".local").exists()
+
+
+@pytest.mark.parametrize("text", ["~no-such-user-here/x", "loop/x"])
+def test_a_folder_that_leads_nowhere_is_refused_in_a_sentence(kit: Path, site: Site, text: str) -> None:
+    (site.folder / "loop").symlink_to("loop")
+    said = site.install(kit, text, code=1)
+    assert "leads nowhere" in said
+    assert "Traceback" not in said
+
+
+def test_where_a_user_has_no_home_a_folder_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    import pwd
+
+    free = next(number for number in range(54321, 65000) if number not in {each.pw_uid for each in pwd.getpwall()})
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: free)
+    monkeypatch.setattr(os, "geteuid", lambda: free)
+    with pytest.raises(installer.Refusal, match=r"leads nowhere .*name a folder"):
+        installer.destination(None)
+
+
+def test_the_folder_is_judged_by_where_it_really_is(tmp_path: Path, kit: Path, site: Site) -> None:
+    """Above the kit's folder is not in it, and behind a link into it is."""
+    copy = shutil.copytree(kit, tmp_path / "copy")
+    before = tree(copy)
+    (tmp_path / "link").symlink_to(copy)
+    assert "lies in the kit" in site.install(copy, tmp_path / "link" / "sub", code=1)
+    command = ["sh", "install.sh", "../there"]
+    variables = {**os.environ, "PYTHON": sys.executable}
+    subprocess.run(command, cwd=copy, env=variables, check=True, capture_output=True)
+    assert (tmp_path / "there" / "bin" / "bundle").exists()
+    assert tree(copy) == before
+
+
+@pytest.mark.parametrize(
+    ("number", "path", "words"),
+    [
+        (errno.ENOSPC, None, "free some space"),
+        (errno.EDQUOT, "/there/x", "free some space"),
+        (errno.EACCES, "/there/x", "that you may write to"),
+        (errno.EROFS, "/there/x", "that you may write to"),
+        (errno.EACCES, "/kit/wheels/x.whl", "copy the kit again"),
+        (errno.EIO, "/kit/README.txt", "copy the kit again"),
+        (errno.EEXIST, "/there", "name another folder"),
+        (errno.EAGAIN, None, "the same command begins anew"),
+    ],
+)
+def test_the_hint_is_about_what_is_wrong(number: int, path: str | None, words: str) -> None:
+    assert words in installer.hint(OSError(number, "", path), Path("/kit"))
+
+
+def test_a_wheel_that_cannot_be_read_is_to_be_copied_again(tmp_path: Path) -> None:
+    (found,) = installer._compare(tmp_path / "x.whl", "wheels/x.whl", "0" * 64, io.BytesIO(), 1)
+    assert found == "wheels/x.whl is damaged, it cannot be read: No such file or directory: copy the kit again"
+
+
+def test_a_full_disk_is_an_error_in_words_that_leaves_nothing_half_made(kit: Path, site: Site) -> None:
+    limited = ["sh", "-c", 'ulimit -f 200; exec sh "$0" "$1"', str(kit / "install.sh"), str(site.place)]
+    variables = {**os.environ, "PYTHON": sys.executable}
+    done = subprocess.run(limited, env=variables, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"error: {site.place}: File too large\n\nhint: ")
+    assert not (site.place / ".kit.partial").exists()
+
+
+def test_what_is_said_comes_in_order_when_it_is_written_to_a_file(tmp_path: Path, kit: Path, site: Site) -> None:
+    said = site.install(small_kit(tmp_path / "broken", main="def main(): raise SystemExit('no')\n"), code=1)
+    assert [line.split()[0] for line in said.splitlines()] == ["kit", "fingerprint", "making", "error:", "nothing"]
+
+
+def test_a_reader_that_goes_away_is_no_traceback(kit: Path, site: Site) -> None:
+    script = f'sh "{kit}/install.sh" "{site.place}" | true'
+    variables = {**os.environ, "PYTHON": sys.executable}
+    done = subprocess.run(["sh", "-c", script], env=variables, capture_output=True, text=True, check=False)
+    assert "Exception" not in done.stderr
+    site.install(kit)
+    assert site.answer() == "1.0"
+
+
+def test_a_key_that_is_none_is_said_to_be_none(tmp_path: Path, kit: Path, site: Site) -> None:
+    copy = shutil.copytree(kit, tmp_path / "copy")
+    (copy / "trust" / "line.pub.pem").write_bytes(b"-----BEGIN\n\xff\xff=\n")
+    list_anew(copy)
+    assert "line.pub.pem  is not a key" in site.install(copy)
 
 
 def test_a_folder_with_other_things_in_it_is_refused(kit: Path, site: Site) -> None:
@@ -395,6 +762,55 @@ def test_two_installers_at_once_do_not_meet(kit: Path, site: Site) -> None:
     assert site.answer() == "1.0"
 
 
+# --- what people are told
+
+
+def test_an_installer_that_was_altered_is_found_by_the_tools_that_the_page_names(tmp_path: Path, kit: Path) -> None:
+    """Its list stays as it was, and so does the fingerprint: the second step is what finds it."""
+    copy = shutil.copytree(kit, tmp_path / "copy")
+    typed = readme.commands(decode((copy / "kit.json").read_bytes(), subject="kit"))
+
+    def run(command: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(["sh", "-c", command], cwd=copy, capture_output=True, text=True, check=False)
+
+    before = run(typed["sum"]).stdout
+    assert run(typed["check"]).stdout == ""
+    (copy / "install.sh").write_text("echo the kit is whole\n")
+    assert run(typed["sum"]).stdout == before
+    assert "install.sh: FAILED" in run(typed["check"]).stdout
+
+
+@pytest.mark.parametrize("target", [HERE, "win_amd64"])
+def test_both_comparisons_come_before_anything_of_the_kit_is_run(kit: Path, target: str) -> None:
+    made = msgspec.structs.replace(decode((kit / "kit.json").read_bytes(), subject="kit"), platform=target)
+    typed = readme.commands(made)
+    page = readme.readme(made, {"line.pub.pem": elliptic_signer().key}).decode()
+    told = "\n".join(readme.steps(made, Digest.of(b"")))
+    for text in (page, told):
+        lines = [line.strip() for line in text.splitlines()]
+        check = [lines.index(line.strip()) for line in typed["check"].splitlines()]
+        assert lines.index(typed["sum"]) < check[0] <= check[-1] < lines.index(typed["install"])
+        assert max(map(len, text.splitlines())) <= 120
+        assert "install." not in typed["sum"] + typed["check"]
+    assert "not from the stick" in told
+    assert Digest.of(b"").hex in told
+    assert "read them from there, or from paper" in page
+
+
+@pytest.mark.parametrize(
+    ("target", "line"),
+    [
+        (HERE, """bundle trust init --key 'trust/Ann'"'"'s key; $(x).pub.pem' --key trust/line.pub.pem"""),
+        ("win_amd64", "bundle trust init --key 'trust/Ann''s key; $(x).pub.pem' --key trust/line.pub.pem"),
+    ],
+)
+def test_the_page_quotes_the_names_of_keys_as_the_shell_there_wants_it(kit: Path, target: str, line: str) -> None:
+    made = msgspec.structs.replace(decode((kit / "kit.json").read_bytes(), subject="kit"), platform=target)
+    key = elliptic_signer().key
+    page = readme.readme(made, {"Ann's key; $(x).pub.pem": key, "line.pub.pem": key}).decode()
+    assert line in map(str.strip, page.splitlines())
+
+
 # --- the real thing
 
 
@@ -426,6 +842,14 @@ def test_the_program_crosses_the_gap_and_runs_a_model_there(tmp_path: Path, work
     offline("sh", tmp_path / "kit" / "install.sh", tmp_path / "there", PYTHON=sys.executable)
     bundle, root = tmp_path / "there" / "bin" / "bundle", ("--root", tmp_path / "site")
     assert "version" in offline(bundle, "--version")
+    planted = tmp_path / "planted"
+    planted.mkdir()
+    for name in ("numpy", "click"):
+        (planted / f"{name}.py").write_text("raise SystemExit('planted')\n")
+    assert offline(bundle, "--help", PYTHONPATH=str(planted)).startswith("Usage: bundle [OPTIONS] COMMAND")
+    completed = {"_BUNDLE_COMPLETE": "bash_complete", "COMP_WORDS": "bundle ins", "COMP_CWORD": "1"}
+    assert "plain,install" in offline(bundle, **completed).splitlines()
+    assert "_BUNDLE_COMPLETE=bash_complete" in offline(bundle, "completion", "bash")
     offline(bundle, "trust", "init", "--key", tmp_path / "kit" / "trust" / "line.pub.pem", *root)
     offline(bundle, "install", carried, *root)
     answer = json.loads(offline(bundle, "infer", "sum/1", tmp_path / "in.npz", "--json", *root))

@@ -69,10 +69,12 @@ def test_the_five_commands_lead_from_a_file_to_an_answer_on_the_other_side(tmp_p
     isolated = [sys.executable, PROJECT / "scripts" / "offline.py"]
     allowed = subprocess.run([*isolated, "--probe"], check=False, capture_output=True).returncode == 0
     script = site / "typed.sh"
-    script.write_text(f"set -e\n{there}\necho $BUNDLE_HOME\n")
+    own_code = 'from runtime import get_model; print(len(get_model("best/1").infer("bus.jpg")), "by own code")'
+    script.write_text(f"set -e\n{there}\nbundle-python -c '{own_code}'\necho $BUNDLE_HOME\n")
     command = f"{sys.executable} {isolated[1]} bash {script}" if allowed else f"bash {script}"
     told = typed(command, site, programs=False)
     assert "5 found" in told
+    assert "5 by own code" in told
     assert told.endswith(f"{site}/.local/share/bundle\n")
     assert (site / "bus.drawn.jpg").is_file()
 

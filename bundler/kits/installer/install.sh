@@ -4,25 +4,46 @@
 set -eu
 
 kit=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
-version=$(sed -n 's/^ *"python": "\(3\.[0-9]*\)".*/\1/p' "$kit/kit.json")
+version=
+if [ -f "$kit/kit.json" ]; then
+    version=$(sed -n '/^ *"python": "3\.[0-9]*"/{s/^ *"python": "\(3\.[0-9]*\)".*/\1/p;q;}' "$kit/kit.json" 2>/dev/null) || :
+fi
+if [ -z "$version" ]; then
+    echo "error: kit.json, beside install.sh, is missing or damaged: copy the kit again" >&2
+    exit 1
+fi
 
-fits() {
-    "$1" -I -c "import sys; sys.exit('%d.%d' % sys.version_info[:2] != '$version')" >/dev/null 2>&1
+# Runs the installer with the Python that is named first, or notes in `why` what is the matter with it.
+# What is asked is what every Python since 2.6 can answer, in the way that it can.
+try() {
+    python=$1
+    shift
+    if ! command -v "$python" >/dev/null 2>&1; then
+        absent="${absent:+$absent, }$python"
+        return 0
+    fi
+    found=$("$python" -E -S -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null) || found=
+    case $found in
+        "$version") exec "$python" -I -B "$kit/install.py" "$@" ;;
+        [23].[0-9] | [23].[0-9][0-9]) why="$why; $python is $found" ;;
+        *) why="$why; $python does not work here" ;;
+    esac
 }
 
+why=
+absent=
 if [ -n "${PYTHON:-}" ]; then
-    exec "$PYTHON" -I -B "$kit/install.py" "$@"
+    try "$PYTHON" "$@"
+else
+    for python in "python$version" python3 python; do
+        try "$python" "$@"
+    done
 fi
-any=
-for python in "python$version" python3 python; do
-    command -v "$python" >/dev/null 2>&1 || continue
-    if fits "$python"; then
-        exec "$python" -I -B "$kit/install.py" "$@"
-    fi
-    any=${any:-$python}
-done
+why="$why${absent:+; there is no $absent}"
 
-echo "error: this kit needs Python $version${any:+, and $any is another}." >&2
-echo >&2
-echo "hint: install Python $version, or say where it is: PYTHON=/path/to/python$version sh install.sh" >&2
+{
+    echo "error: this kit needs Python $version: ${why#; }"
+    echo
+    echo "hint: install Python $version, or say where it is: PYTHON=/path/to/python$version sh install.sh"
+} >&2
 exit 1
