@@ -17,7 +17,7 @@ from bundler import encode, onnx
 from bundler.kits import stored
 from bundler.onnx import EXPORTED_TASKS, OnnxFile
 from manifests import canonical, content
-from manifests.content import Content, File, Item, Kit, Model, Package, Wheels
+from manifests.content import Content, File, Item, KitPackage, Model, Package, Wheels
 from manifests.errors import ManifestError
 from manifests.kit import package_id
 from manifests.lock import Lock, LockedFile, LockedKit, LockedModel, LockedPackage
@@ -54,11 +54,11 @@ def _wheels(locked: LockedKit, store: Store) -> Wheels:
     return Wheels(id=locked.id, program=locked.program, packages=tuple(kits))
 
 
-def _kit(item: LockedKit, locked: LockedPackage, store: Store, *, first: bool) -> Kit:
+def _kit(item: LockedKit, locked: LockedPackage, store: Store, *, first: bool) -> KitPackage:
     described = stored.read(locked.files, store, subject=f"{item.id} {locked.id}")
     if (package_id(described), described.program) != (locked.id, item.program):
         raise ManifestError(f"{item.id}: package {locked.id} is the kit of another platform or program")
-    return Kit(
+    return KitPackage(
         id=locked.id,
         files=tuple(_file(file) for file in locked.files),
         default=first,

@@ -73,7 +73,7 @@ class Model(Struct, frozen=True, tag_field="kind", tag=MODEL):
     licenses: tuple[str, ...] = ()
 
 
-class Kit(Package, frozen=True, kw_only=True):
+class KitPackage(Package, frozen=True, kw_only=True):
     """A package of wheels: a kit, for this platform (a wheel's tag) and this Python, as `3.11`."""
 
     platform: str
@@ -86,7 +86,7 @@ class Wheels(Struct, frozen=True, tag_field="kind", tag=WHEELS):
     kind: ClassVar[str] = WHEELS
     id: str
     program: str
-    packages: tuple[Kit, ...]
+    packages: tuple[KitPackage, ...]
 
 
 Item: TypeAlias = Model | Wheels

@@ -14,7 +14,7 @@ from typing import Final
 
 from manifests import canonical
 from manifests.digest import Digest
-from manifests.errors import FormatError
+from manifests.errors import FormatError, NamingError
 from manifests.manifest import Struct
 from manifests.paths import checked_path
 
@@ -72,7 +72,7 @@ def decode(content: bytes, *, subject: str) -> Kit:
     if not all(map(_VERSION.fullmatch, (kit.program, *kit.extras, *(wheel.version for wheel in kit.wheels)))):
         raise FormatError(f"{subject}: a version or extra is no word")
     for wheel in kit.wheels:
-        if "/" in checked_path(wheel.file) or not wheel.file.endswith(".whl") or wheel.size < 0:
+        if "/" in _checked(wheel.file, subject) or not wheel.file.endswith(".whl") or wheel.size < 0:
             raise FormatError(f"{subject}: {wheel.file} is not the name of a wheel")
         Digest.parse(f"sha256:{wheel.sha256}")
     names = [wheel.name for wheel in kit.wheels]
@@ -114,7 +114,7 @@ def encode_sums(digests: Mapping[str, Digest]) -> bytes:
 
 
 def decode_sums(content: bytes, *, subject: str) -> dict[str, Digest]:
-    """The digest of every file that `SHA256SUMS` names. Errors: `FormatError`, `NamingError`."""
+    """The digest of every file that `SHA256SUMS` names. Errors: `FormatError`."""
     if len(content) > MAXIMUM_SUMS:
         raise FormatError(f"{subject}: longer than {MAXIMUM_SUMS} bytes")
     digests: dict[str, Digest] = {}
@@ -122,5 +122,12 @@ def decode_sums(content: bytes, *, subject: str) -> dict[str, Digest]:
         match = _SUM.fullmatch(line)
         if match is None or match[2] in digests:
             raise FormatError(f"{subject}: not a line of {SUMS}, or one name twice: {line[:80]!r}")
-        digests[checked_path(match[2])] = Digest.parse(f"sha256:{match[1]}")
+        digests[_checked(match[2], subject)] = Digest.parse(f"sha256:{match[1]}")
     return digests
+
+
+def _checked(path: str, subject: str) -> str:
+    try:
+        return checked_path(path)
+    except NamingError as error:
+        raise FormatError(f"{subject}: {error.message}") from error

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Final
 
 from manifests import kit
-from manifests.content import File, Kit
+from manifests.content import File, KitPackage
 from manifests.digest import Digest
-from manifests.errors import CorruptStoreError, NotARootError
+from manifests.errors import CorruptStoreError
 from manifests.kit_folder import replacing_kit
 from manifests.publish import publishing, sync_folder, translated
 from runtime import generations
@@ -33,12 +33,12 @@ class InstalledKit:
     line: str
     id: str
     program: str
-    kit: Kit
+    package: KitPackage
     directory: Path
 
 
 def installed(root: Root) -> tuple[InstalledKit, ...]:
-    """The kits of the active generation. Errors: `CorruptStoreError`."""
+    """The kits of the active generation; none before the first install. Errors: `CorruptStoreError`."""
     number = root.current()
     return () if number is None else of_lines(root.generation(number), generations.read(root, number))
 
@@ -53,35 +53,15 @@ def of_lines(generation: Path, lines: Mapping[str, Line]) -> tuple[InstalledKit,
     )
 
 
-def choose(root: Root, *, platform: str | None = None, python: str | None = None) -> InstalledKit:
-    """The one kit of the active generation for this platform and Python, where they are given.
-
-    Errors: `NotARootError` if there is none, or more than one.
-    """
-    here = installed(root)
-    if not here:
-        raise NotARootError(
-            f"no bundle brought a kit to {root.path}", hint="`kits:` in a manifest lets its bundle bring one"
-        )
-    fits = [each for each in here if platform in {None, each.kit.platform} and python in {None, each.kit.python}]
-    if len(fits) == 1:
-        return fits[0]
-    raise NotARootError(
-        f"{root.path} has {len(fits) or 'no'} kits" + ("" if fits else " for that platform and Python"),
-        hint="say which: "
-        + "; ".join(f"--platform {each.kit.platform} --python {each.kit.python}" for each in fits or here),
-    )
-
-
 def unpack(chosen: InstalledKit, out: Path) -> None:
     """Copy a kit to the folder `out`, which is new or an older kit, every file compared with its digest.
 
     Errors: `StorageError` if something else is in the way; `CorruptStoreError` for a file that is not as it was signed.
     """
     with replacing_kit(out) as fresh:
-        for file in chosen.kit.files:
+        for file in chosen.package.files:
             _copy(chosen.directory / file.path, fresh / file.path, file)
-        for folder in sorted({(fresh / file.path).parent for file in chosen.kit.files}):
+        for folder in sorted({(fresh / file.path).parent for file in chosen.package.files}):
             sync_folder(folder)
 
 

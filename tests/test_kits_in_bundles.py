@@ -1,6 +1,7 @@
 """The program travels like a model: locked, signed, carried, installed; offered by the site, and never run by it."""
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from factory import Workshop, elliptic_signer, put, tree
 from kit_files import kit_files, write_kit
 from manifests import content, kit
 from manifests.bundle import SealedBundle
-from manifests.content import Content, File, Kit, Wheels
+from manifests.content import Content, File, KitPackage, Wheels
 from manifests.errors import BundleError, CorruptStoreError, FormatError, ManifestError, NamingError, StorageError
 from manifests.keyring import Keyring
 from manifests.progress import Silent
@@ -53,10 +54,10 @@ def carried(tmp_path: Path) -> Built:
 def test_a_bundle_may_carry_nothing_but_kits(carried: Built, tmp_path: Path) -> None:
     root = Workshop(tmp_path / "site").site()
     done = put(carried.path, root)
-    assert [(each.program, each.kit.platform) for each in done.kits] == [("1.0", LINUX), ("1.0", WINDOWS)]
+    assert [(each.program, each.package.platform) for each in done.kits] == [("1.0", LINUX), ("1.0", WINDOWS)]
     assert done.models == ()
     assert not open_catalogue(root.path).models
-    assert [each.kit.id for each in kits.installed(root)] == ["manylinux228x8664py311", "winamd64py311"]
+    assert [each.package.id for each in kits.installed(root)] == ["manylinux228x8664py311", "winamd64py311"]
 
 
 def test_what_lies_on_the_site_is_the_kit_and_runs_where_it_lies(carried: Built, tmp_path: Path) -> None:
@@ -111,7 +112,7 @@ def test_a_kit_that_only_a_newer_program_can_describe_is_installed_shown_and_unp
     described.chmod(0o644)
     described.write_text('{"format": 2}')
     (shown, _) = kits.installed(root)
-    assert (shown.program, shown.kit.platform, shown.kit.python) == ("1.0", LINUX, "3.11")
+    assert (shown.program, shown.package.platform, shown.package.python) == ("1.0", LINUX, "3.11")
     assert LINUX in run("list", "--root", root.path)
 
 
@@ -140,6 +141,19 @@ def test_models_and_kits_travel_together_and_a_new_program_raises_the_sequence(t
     done = put(built(tmp_path, manifest).path, root)
     assert (done.sequence, done.models, done.kits[0].program) == (2, ("notes",), "1.1")
     assert [each.program for each in kits.installed(root)] == ["1.1"]
+
+
+@pytest.mark.parametrize("line", ["../x", "/etc/passwd", "a//b", "wheels/\x1b[2J"])
+def test_sums_that_name_what_no_kit_can_hold_are_refused_as_such(line: str, carried: Built, tmp_path: Path) -> None:
+    """Also where an older kit is to be replaced: nothing of a stick is ever a path before it was looked at."""
+    sums = f"{'0' * 64}  {line}\n".encode()
+    with pytest.raises(FormatError):
+        kit.decode_sums(sums, subject="SHA256SUMS")
+    root = Workshop(tmp_path / "site").site()
+    put(carried.path, root)
+    (tmp_path / "linux" / kit.SUMS).write_bytes(sums)
+    with pytest.raises(StorageError, match="is not a whole kit"):
+        kits.unpack(kits.installed(root)[0], tmp_path / "linux")
 
 
 SPOILED: dict[str, tuple[Callable[[dict[str, bytes]], object], str]] = {
@@ -205,9 +219,18 @@ def test_a_wrong_request_for_a_kit_is_refused(name: str, tmp_path: Path) -> None
         built(tmp_path, asked)
 
 
+def test_the_description_in_the_format_document_is_one() -> None:
+    document = (Path(kit.__file__).parent / "FORMAT.md").read_text().split("## 9. A kit")[1]
+    (example,) = re.findall(r"```json\n(.*?)```", document.split("## 10.")[0], re.DOTALL)
+    described = kit.decode(example.encode(), subject="FORMAT.md")
+    assert (described.platform, described.extras) == (LINUX, ("cpu", "serve"))
+    for name in (kit.DESCRIPTION, kit.REQUIREMENTS, kit.INSTALLER, kit.SUMS, f"{kit.WHEELS}/", f"{kit.TRUST}/"):
+        assert f"\n{name}" in document
+
+
 def wheels(**changed: object) -> Content:
     file = File(path="kit.json", blob="sha256:" + "0" * 64, size=1, source="./kit.json", lfs=False)
-    package = Kit(id="p", files=(file,), default=True, platform=LINUX, python="3.11")
+    package = KitPackage(id="p", files=(file,), default=True, platform=LINUX, python="3.11")
     fields: dict[str, object] = {"id": "program", "program": "1.0", "packages": (package,)}
     item = Wheels(**{**fields, **changed})  # type: ignore[arg-type]
     return Content(line="line", sequence=1, items=(item,))
@@ -220,7 +243,7 @@ def test_an_item_of_wheels_is_read_back_as_it_was_written() -> None:
 
 def test_a_hostile_item_of_wheels_is_refused() -> None:
     (package,) = wheels().items[0].packages
-    assert isinstance(package, Kit)
+    assert isinstance(package, KitPackage)
     other = replace_struct(package, default=False)
     backend = replace_struct(package, backend="onnx")
     for changed in (
@@ -250,11 +273,11 @@ def test_the_program_offers_a_kit_and_unpacks_the_one_that_is_asked_for(carried:
     assert f"bundle kit --from {root.path} -o kit" in run("install", carried.path, "--root", root.path)
     assert WINDOWS in run("list", "--root", root.path)
     out = tmp_path / "kit"
-    several = run("kit", "--from", root.path, "-o", out, code=53)
+    several = run("kit", "--from", root.path, "-o", out, code=2)
     assert f"--platform {LINUX} --python 3.11; --platform {WINDOWS} --python 3.11" in several
     run("kit", "--from", root.path, "-o", out, "--platform", WINDOWS)
     assert tree(out) == tree(tmp_path / "windows")
-    assert "no kits for that platform" in run("kit", "--from", root.path, "-o", out, "--python", "3.12", code=53)
+    assert "no kits for that" in run("kit", "--from", root.path, "-o", out, "--python", "3.12", code=2)
     assert "takes a kit as it is" in run("kit", "--from", root.path, "-o", out, "--extra", "serve", code=2)
     assert tree(out) == tree(tmp_path / "windows")
 

@@ -1,6 +1,7 @@
 """`bundle build`: from a lock to one signed bundle."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -8,6 +9,9 @@ from bundler.commands.extras import require_build
 from bundler.commands.options import json_option, quiet_option, settings, store_option
 from bundler.commands.output import counted, show, show_json, size
 from manifests.errors import KeyFileError
+
+if TYPE_CHECKING:
+    from bundler.assemble import Built
 
 
 @click.command("build")
@@ -62,24 +66,26 @@ def command(
             progress.note("no model signatures: they need an ECDSA key; --model-key gives one")
         built = Building(source, settings(store), progress).run(out, signers, folder=form == "folder")
     if as_json:
-        show_json(
-            {
-                "bundle": str(built.path),
-                "line": built.line,
-                "sequence": built.sequence,
-                "content": str(built.content),
-                "index": str(built.index),
-                "models": built.models,
-                "kits": built.kits,
-                "files": built.files,
-                "raw_bytes": built.raw,
-                "carried_bytes": built.carried,
-                "bytes": built.size,
-                "signers": [f"sha256:{key_id}" for key_id in built.key_ids],
-            }
-        )
+        show_json(_document(built))
         return
     show(f"{built.path}: {built.line} {built.sequence}, {size(built.size)}")
     items = counted(built.models, built.kits)
     show(f"  {items}, {built.files} files, {size(built.raw)} raw, {size(built.carried)} carried")
     show(f"  signed by {', '.join(f'sha256:{key_id}' for key_id in built.key_ids)}")
+
+
+def _document(built: "Built") -> dict[str, object]:
+    return {
+        "bundle": str(built.path),
+        "line": built.line,
+        "sequence": built.sequence,
+        "content": str(built.content),
+        "index": str(built.index),
+        "models": built.models,
+        "kits": built.kits,
+        "files": built.files,
+        "raw_bytes": built.raw,
+        "carried_bytes": built.carried,
+        "bytes": built.size,
+        "signers": [f"sha256:{key_id}" for key_id in built.key_ids],
+    }

@@ -2,11 +2,16 @@
 
 import shlex
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from bundler.commands import brought
 from bundler.commands.options import bundle_argument, json_option, quiet_option, root_option
 from bundler.commands.output import show, show_json, size
+
+if TYPE_CHECKING:
+    from runtime.install import Installed
 
 
 @click.command("install")
@@ -38,26 +43,7 @@ def command(*, bundle: Path, root: Path | None, allow_older: bool, recheck: bool
             bundle, place, allow_older=allow_older, recheck=recheck, now=datetime.now(UTC), reporter=progress
         )
     if as_json:
-        show_json(
-            {
-                "line": done.line,
-                "sequence": done.sequence,
-                "content": str(done.content),
-                "root": str(place.path),
-                "generation": done.generation,
-                "changed": done.changed,
-                "models": done.models,
-                "staged_bytes": done.staged,
-                "reused_bytes": done.reused,
-                "ways": done.ways,
-                "signers": [f"sha256:{key_id}" for key_id in done.signers],
-                "gone": done.gone,
-                "kits": [
-                    {"id": kit.id, "program": kit.program, "platform": kit.kit.platform, "python": kit.kit.python}
-                    for kit in done.kits
-                ],
-            }
-        )
+        show_json({"root": str(place.path), **_document(done)})
         return
     if not done.changed:
         show(f"{done.line} {done.sequence} is installed already (generation {done.generation}); nothing to do")
@@ -69,7 +55,24 @@ def command(*, bundle: Path, root: Path | None, allow_older: bool, recheck: bool
     for name in done.gone:
         show(f"  no longer in {done.line}: {name}")
     for kit in done.kits:
-        show(f"  {kit.id}: the program {kit.program} for {kit.kit.platform}, Python {kit.kit.python}")
+        show(f"  {kit.id}: {brought.described(kit)}")
     if done.kits:
         show(f"it is not run by itself: `bundle kit --from {shlex.quote(str(place.path))} -o kit`, then")
         show(f"`{install_line(Path('kit'))}`")
+
+
+def _document(done: "Installed") -> dict[str, object]:
+    return {
+        "line": done.line,
+        "sequence": done.sequence,
+        "content": str(done.content),
+        "generation": done.generation,
+        "changed": done.changed,
+        "models": done.models,
+        "gone": done.gone,
+        "kits": [brought.document(kit) for kit in done.kits],
+        "staged_bytes": done.staged,
+        "reused_bytes": done.reused,
+        "ways": done.ways,
+        "signers": [f"sha256:{key_id}" for key_id in done.signers],
+    }

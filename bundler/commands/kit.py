@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from bundler.commands import brought
 from bundler.commands.extras import require
 from bundler.commands.options import json_option, quiet_option, settings, store_option
 from bundler.commands.output import show, show_json, size
@@ -62,7 +63,7 @@ def command(
     if root is not None:
         if extras or folders or constraint or keys or store:
             raise click.UsageError("--from takes a kit as it is: only --platform and --python go with it")
-        _unpack(root, out, platform, python, as_json=as_json)
+        brought.unpack(root, out, platform=platform, python=python, as_json=as_json)
         return
     require(*((module, "build") for module in ("packaging", "pypi_simple", "requests", "resolvelib")))
     from bundler.commands.progress import reporter
@@ -76,22 +77,6 @@ def command(
         show_json(_document(made))
     else:
         _show(made)
-
-
-def _unpack(root: Path, out: Path, platform: str | None, python: str | None, *, as_json: bool) -> None:
-    """Write the one kit of ROOT that fits to `out`."""
-    from bundler.installation import install_line
-    from runtime import kits
-    from runtime.root import Root
-
-    kit = kits.choose(Root.open(root), platform=platform, python=python)
-    kits.unpack(kit, out)
-    if as_json:
-        show_json({"kit": str(out), "program": kit.program, "platform": kit.kit.platform, "python": kit.kit.python})
-        return
-    show(f"{out}: offline-bundle {kit.program} for {kit.kit.platform}, Python {kit.kit.python}")
-    show(f"  every file is as it was signed in {kit.line}")
-    show(f"to install it: {install_line(out)}")
 
 
 def _document(made: "Made") -> dict[str, object]:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from bundler.commands import brought
 from bundler.commands.options import json_option, root_option
 from bundler.commands.output import show, show_json, show_table
 
@@ -39,20 +40,8 @@ def command(*, root: Path | None, as_json: bool) -> None:
             }
             for model in catalogue.models
         ]
-        brought = [
-            {
-                "id": kit.id,
-                "line": kit.line,
-                "program": kit.program,
-                "platform": kit.kit.platform,
-                "python": kit.kit.python,
-                "directory": str(kit.directory),
-            }
-            for kit in programs
-        ]
-        show_json(
-            {"generation": catalogue.generation, "lines": dict(catalogue.lines), "models": models, "kits": brought}
-        )
+        found = [brought.document(kit) for kit in programs]
+        show_json({"generation": catalogue.generation, "lines": dict(catalogue.lines), "models": models, "kits": found})
         return
     rows = [
         (model.id, ", ".join(model.aliases) or "-", model.task, ", ".join(p.id for p in model.packages), model.line)
@@ -65,6 +54,6 @@ def command(*, root: Path | None, as_json: bool) -> None:
         show_table(
             [
                 ("KIT", "PROGRAM", "PLATFORM", "PYTHON", "LINE"),
-                *((kit.id, kit.program, kit.kit.platform, kit.kit.python, kit.line) for kit in programs),
+                *((kit.id, kit.program, kit.package.platform, kit.package.python, kit.line) for kit in programs),
             ]
         )

@@ -24,7 +24,9 @@ root_option = click.option(
     help="The site's root.  [default: $BUNDLE_HOME, else ~/.local/share/bundle]",
 )
 store_option = click.option(
-    "--store", type=click.Path(path_type=Path, file_okay=False), help="The builder's store.  [default: $BUNDLE_STORE]"
+    "--store",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="The builder's store.  [default: $BUNDLE_STORE, else ~/.cache/offline-bundle/store]",
 )
 bundle_argument = click.argument("bundle", type=click.Path(path_type=Path))
 
