@@ -1,14 +1,18 @@
-"""How this program came here: its version, and the folder of a kit's installer if one put it there."""
+"""How this program came here: its version, the folder of a kit's installer if one put it there; and what is beside it.
 
+What is installed in this Python is known by its metadata. Nothing is imported.
+"""
+
+import re
 import shlex
 import sys
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, distributions, version
 from pathlib import Path
 from typing import Final
 
-from manifests.kit import INSTALLER
+from manifests.kit import DISTRIBUTION, INSTALLER
 
-_DISTRIBUTION: Final = "offline-bundle"
 _MARKER: Final = ".offline-bundle"
 _ENVIRONMENTS: Final = "environments"
 UNKNOWN: Final = "(unknown: not installed by pip)"
@@ -17,7 +21,7 @@ UNKNOWN: Final = "(unknown: not installed by pip)"
 def program_version() -> str:
     """The version that was installed; where none was, as in a copy of the sources, a word that says so."""
     try:
-        return version(_DISTRIBUTION)
+        return version(DISTRIBUTION)
     except PackageNotFoundError:
         return UNKNOWN
 
@@ -34,3 +38,25 @@ def install_line(kit: Path) -> str:
     """What a person types to install the kit in a folder, to where this program lies if a kit brought it."""
     place = kit_place()
     return shlex.join(["sh", str(kit / INSTALLER), *([str(place)] if place else [])])
+
+
+def installed(path: Sequence[Path] | None = None) -> dict[str, str]:
+    """Version by normalised name, of what lies in the folders `path`, by default those of this Python.
+
+    Of two with one name the first counts, as on import; one whose metadata cannot be read is left out.
+    """
+    found: dict[str, str] = {}
+    each = distributions() if path is None else distributions(path=[str(folder) for folder in path])
+    for distribution in each:
+        try:
+            names, versions = (distribution.metadata.get_all(field) or [] for field in ("Name", "Version"))
+        except (TypeError, AttributeError, KeyError, UnicodeDecodeError):  # a folder that a broken uninstall left empty
+            continue
+        for name, which in zip(names, versions, strict=False):
+            found.setdefault(normalised(name), which)
+    return found
+
+
+def normalised(name: str) -> str:
+    """The one spelling of a distribution's name."""
+    return re.sub(r"[-_.]+", "-", name).lower()

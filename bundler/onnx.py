@@ -82,7 +82,7 @@ def read(content: memoryview, *, subject: str) -> OnnxFile:
             elif number == 7 and isinstance(value, memoryview):
                 graph.read(value)
             elif number == 25 and isinstance(value, memoryview):
-                graph.read_nodes(value, field_number=7, depth=1)
+                graph.read_function(value)
     except (ValueError, IndexError, UnicodeDecodeError) as error:
         raise FormatError(f"{subject}: not an ONNX model") from error
     opset_version = opsets.get("", opsets.get("ai.onnx", 0))
@@ -130,11 +130,11 @@ class _Graph:
             elif number in {11, 12} and not depth:
                 (self.inputs if number == 11 else self.outputs).append(_input(value))
 
-    def read_nodes(self, function: memoryview, *, field_number: int, depth: int) -> None:
+    def read_function(self, function: memoryview) -> None:
         """The nodes of a function of the model."""
         for number, value in _fields(function):
-            if number == field_number and isinstance(value, memoryview):
-                self._node(value, depth=depth)
+            if number == 7 and isinstance(value, memoryview):
+                self._node(value, depth=1)
 
     def _node(self, node: memoryview, *, depth: int) -> None:
         for number, attribute in _fields(node):

@@ -17,7 +17,7 @@ from typing import Final, Self
 
 from pypi_simple import PYPI_SIMPLE_ENDPOINT
 
-from bundler.sources.places import expanded
+from bundler.places import expanded
 from bundler.sources.urls import WEB, checked_url
 from manifests.errors import SourceError
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from bundler.pip_settings import PackageIndexes
-from bundler.sources.places import expanded
+from bundler.places import expanded
 from bundler.sources.urls import checked_url
 from manifests.errors import SourceError
 
@@ -66,20 +66,32 @@ class Settings:
     @classmethod
     def read(cls, environ: Mapping[str, str]) -> Self:
         """The settings that `environ` gives. Errors: `SourceError` if a configuration file of pip cannot be read."""
-        home = Path(environ["HOME"]) if environ.get("HOME") else expanded("~")
-        caches = Path(environ.get("XDG_CACHE_HOME") or home / ".cache")
-        packages = PackageIndexes.read(environ, home=home)
+        packages = PackageIndexes.read(environ, home=home(environ))
         endpoint = (environ.get("HF_ENDPOINT") or DEFAULT_HUB).rstrip("/")
         checked_url(endpoint, subject="HF_ENDPOINT")
         return cls(
-            store=Path(environ.get("BUNDLE_STORE") or caches / "offline-bundle" / "store"),
-            hub=Hub(endpoint, _hub_token(environ, caches)),
+            store=store_path(environ),
+            hub=Hub(endpoint, _hub_token(environ)),
             buckets=Buckets(_bucket_endpoint(environ)),
             packages=packages,
             certificates=_certificates(environ, packages),
             patience=Patience(stall=max(packages.timeout or 0.0, Patience().stall)),
             key_passphrase=environ.get("BUNDLE_KEY_PASSPHRASE"),
         )
+
+
+def home(environ: Mapping[str, str]) -> Path:
+    """The home of this user: `HOME`, or where that is not set, what the machine says."""
+    return Path(environ["HOME"]) if environ.get("HOME") else expanded("~")
+
+
+def store_path(environ: Mapping[str, str]) -> Path:
+    """Where the store is, whatever is wrong with other settings."""
+    return Path(environ.get("BUNDLE_STORE") or _caches(environ) / "offline-bundle" / "store")
+
+
+def _caches(environ: Mapping[str, str]) -> Path:
+    return Path(environ.get("XDG_CACHE_HOME") or home(environ) / ".cache")
 
 
 def _bucket_endpoint(environ: Mapping[str, str]) -> str | None:
@@ -90,12 +102,12 @@ def _bucket_endpoint(environ: Mapping[str, str]) -> str | None:
     return None
 
 
-def _hub_token(environ: Mapping[str, str], caches: Path) -> str | None:
+def _hub_token(environ: Mapping[str, str]) -> str | None:
     """The token of `HF_TOKEN`, or of the file where the hub's own client keeps it."""
     if token := (environ.get("HF_TOKEN") or environ.get("HUGGING_FACE_HUB_TOKEN") or "").strip():
         return _checked_token(token, "HF_TOKEN")
-    home = Path(environ.get("HF_HOME") or caches / "huggingface")
-    path = expanded(environ.get("HF_TOKEN_PATH") or home / "token")
+    folder = Path(environ.get("HF_HOME") or _caches(environ) / "huggingface")
+    path = expanded(environ.get("HF_TOKEN_PATH") or folder / "token")
     try:
         with path.open(encoding="utf-8") as stream:
             return _checked_token(stream.read(_TOKEN_LIMIT).strip(), str(path)) or None
@@ -118,5 +130,10 @@ def _checked_token(token: str, subject: str) -> str:
 
 
 def _certificates(environ: Mapping[str, str], packages: PackageIndexes) -> Path | None:
-    named = environ.get("REQUESTS_CA_BUNDLE") or environ.get("SSL_CERT_FILE")
-    return Path(named) if named else packages.certificates
+    name = certificates_variable(environ)
+    return Path(environ[name]) if name else packages.certificates
+
+
+def certificates_variable(environ: Mapping[str, str]) -> str | None:
+    """The variable whose certificates count; None where it is pip's setting that does."""
+    return next((name for name in ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE") if environ.get(name)), None)

@@ -310,6 +310,14 @@ def families(root: type[BundleError] = BundleError) -> Iterator[type[BundleError
         yield from families(child)
 
 
+def size(length: int) -> str:
+    """Bytes as people read them, in powers of ten."""
+    for unit, factor in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if length >= factor:
+            return f"{length / factor:.1f} {unit}"
+    return f"{length} bytes"
+
+
 def listing(names: Iterable[str], *, most: int = 12) -> str:
     """Names for a message: at most `most`, then how many more."""
     ordered = list(names)

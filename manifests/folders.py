@@ -8,15 +8,14 @@
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
 from manifests.errors import BusyError, StorageError
-from manifests.locks import is_at, try_lock
+from manifests.locks import lock_folder
 from manifests.publish import make_folder, sync_folder, translated
 
-_IS_WINDOWS: Final = os.name == "nt"
 _MODE: Final = 0o755
 
 
@@ -53,14 +52,15 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
 @contextmanager
 def _claimed(fresh: Path, folder: Path) -> Iterator[None]:
     """`fresh` is a new folder, locked by this process; what a killed one left there is gone."""
-    before = _locked(fresh, folder)
+    busy = f"another process is writing {folder}"
+    before = lock_folder(fresh, busy=busy)
     try:
         _clear(fresh)
         try:
             fresh.mkdir()
         except FileExistsError as error:
-            raise _busy(folder) from error
-        mine = _locked(fresh, folder)
+            raise BusyError(busy, hint="wait until it has finished, then run this again") from error
+        mine = lock_folder(fresh, busy=busy)
     finally:
         _close(before)
     try:
@@ -69,30 +69,9 @@ def _claimed(fresh: Path, folder: Path) -> Iterator[None]:
         _close(mine)
 
 
-def _locked(fresh: Path, folder: Path) -> int | None:
-    """A lock on the folder `fresh`, as it is now; None if there is none. Windows locks no folders."""
-    if _IS_WINDOWS or fresh.is_symlink() or not fresh.is_dir():
-        return None
-    descriptor = os.open(fresh, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        taken = True
-        with suppress(OSError):  # a file system without locks: then nobody is told
-            taken = try_lock(descriptor, exclusive=True)
-        if not taken or not is_at(descriptor, fresh):
-            raise _busy(folder)
-    except BaseException:
-        os.close(descriptor)
-        raise
-    return descriptor
-
-
 def _close(descriptor: int | None) -> None:
     if descriptor is not None:
         os.close(descriptor)
-
-
-def _busy(folder: Path) -> BusyError:
-    return BusyError(f"another process is writing {folder}", hint="wait until it has finished, then run this again")
 
 
 def _give_back(old: Path, target: Path) -> None:

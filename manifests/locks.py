@@ -1,10 +1,10 @@
-"""Locks between processes: shared or exclusive, on a file that stays; gone with the process that held them."""
+"""Locks between processes, gone with the process that held them: on a file that stays, or on a folder itself."""
 
 import os
 import sys
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 from manifests.errors import BusyError, StorageError
 
@@ -12,6 +12,8 @@ if sys.platform == "win32":
     import msvcrt
 else:
     import fcntl
+
+_WAIT: Final = "wait until it has finished, then run this again"
 
 
 class FileLock:
@@ -36,7 +38,7 @@ class FileLock:
             raise StorageError(f"{self._path} cannot be locked: {error.strerror}") from error
         if not taken:
             self.release()
-            raise BusyError(self._busy, hint="wait until it has finished, then run this again")
+            raise BusyError(self._busy, hint=_WAIT)
 
     def release(self) -> None:
         """Give the lock back; closing the descriptor does it."""
@@ -52,6 +54,29 @@ class FileLock:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.release()
+
+
+def lock_folder(folder: Path, *, busy: str) -> int | None:
+    """A descriptor that holds the exclusive lock of `folder` until it is closed; `BusyError` if another process does.
+
+    None where there is nothing to hold: on Windows, on a file system without locks, and for what is no folder, or one
+    that may not be read. A link is not followed, and a pipe is not opened: that would wait for its writer.
+    """
+    if sys.platform == "win32":
+        return None
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        is_ours = try_lock(descriptor, exclusive=True) and is_at(descriptor, folder)
+    except OSError:
+        os.close(descriptor)
+        return None
+    if not is_ours:
+        os.close(descriptor)
+        raise BusyError(busy, hint=_WAIT)
+    return descriptor
 
 
 def is_at(descriptor: int, path: Path) -> bool:

@@ -32,6 +32,7 @@ from manifests.recipe import Recipe, RecipeChunk
 
 FORMAT: Final = 1
 MARKER: Final = "store.json"
+_MARKER_LIMIT: Final = 4096
 _CHUNK_HEAD: Final = struct.Struct("<8sBxxxII32s")
 _CHUNK_MAGIC: Final = b"OBCHUNK1"
 _MEMBER_LIMIT: Final = 64 << 10
@@ -45,6 +46,15 @@ class ChunkHead:
     raw_length: int
     encoded_length: int
     digest: bytes
+
+
+def check_marker(path: Path) -> None:
+    """Refuse the store at `path`: `UnsupportedFormatError` for a newer one, `FormatError` if its mark is damaged."""
+    marker = path / MARKER
+    with translated(marker), marker.open("rb") as stream:
+        content = stream.read(_MARKER_LIMIT + 1)
+    if canonical.decode(content, limit=_MARKER_LIMIT, subject=str(marker)) != {"format": FORMAT}:
+        raise UnsupportedFormatError(f"{path}: a store of another format; this program knows {FORMAT}")
 
 
 class Store:
@@ -68,10 +78,7 @@ class Store:
         marker = path / MARKER
         if not marker.exists():
             publish(marker, canonical.encode({"format": FORMAT}))
-        with translated(marker):
-            described = canonical.decode(marker.read_bytes()[:4097], limit=4096, subject=str(marker))
-        if described != {"format": FORMAT}:
-            raise UnsupportedFormatError(f"{path}: a store of another format; this program knows {FORMAT}")
+        check_marker(path)
         store = cls(path, algorithm=algorithm)
         store._sweep_if_alone()
         store._lock.acquire()

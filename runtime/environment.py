@@ -12,6 +12,7 @@ from pathlib import Path, PurePath, PurePosixPath
 from typing import Final
 
 from manifests.errors import NamingError
+from runtime.layouts import directory, huggingface, inference
 from runtime.root import Root
 from runtime.settings import TELEMETRY_OFF
 
@@ -43,6 +44,21 @@ def environment(root: Root, *, mount: PurePosixPath | None = None, scratch: str 
 def variables(root: Root) -> dict[str, str]:
     """Name and value, for a process on this machine."""
     return dict(environment(root).values)
+
+
+def of_layout(layout: str, folder: PurePath) -> dict[str, str]:
+    """What points one family of clients at `folder`, keeps them off the network, and has them leave it as it is."""
+    if layout == huggingface.NAME:
+        return {"HF_HUB_CACHE": str(folder), "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
+    if layout == inference.NAME:
+        return {
+            "INFERENCE_HOME": str(folder),
+            "MODEL_CACHE_DIR": str(folder),
+            "OFFLINE_MODE": "True",
+            "DISK_CACHE_CLEANUP": "False",
+            "ATOMIC_CACHE_WRITES_ENABLED": "True",
+        }
+    return {"AIM_CACHE_PATH": str(folder)}
 
 
 def mount_point(text: str, *, scratch: str | None = None) -> PurePosixPath:
@@ -91,15 +107,9 @@ def _values(root: Root, place: PurePath) -> dict[str, str]:
         current = place / "generations" / str(number)
     return {
         "BUNDLE_HOME": str(place),
-        "INFERENCE_HOME": str(current / "roboflow"),
-        "MODEL_CACHE_DIR": str(current / "roboflow"),
-        "OFFLINE_MODE": "True",
-        "HF_HUB_CACHE": str(current / "plain" / "hub"),
-        "HF_HUB_OFFLINE": "1",
-        "TRANSFORMERS_OFFLINE": "1",
-        "AIM_CACHE_PATH": str(current / "plain"),
-        "DISK_CACHE_CLEANUP": "False",
-        "ATOMIC_CACHE_WRITES_ENABLED": "True",
+        **of_layout(inference.NAME, current / "roboflow"),
+        **of_layout(huggingface.NAME, current / "plain" / "hub"),
+        **of_layout(directory.NAME, current / "plain"),
         TELEMETRY_OFF: "1",  # else onnxruntime looks up its maker's host, and writes below HOME
     }
 

@@ -15,21 +15,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from manifests.errors import CorruptStoreError, StorageError
-from manifests.locks import try_lock
+from manifests.errors import BusyError, CorruptStoreError, StorageError
+from manifests.locks import lock_folder
 from manifests.progress import Reporter
 from manifests.publish import make_folder, publish, sync_folder, translated
 from runtime.export_plan import Plan, check_target, chosen, plan_models, size
 from runtime.generations import sync_tree
-from runtime.layouts import huggingface, inference
 from runtime.layouts.base import Generated, Linked, Pointer
 from runtime.links import Placer
 from runtime.root import Root, digest_of
 from runtime.space import check_space
 
 _STAGING: Final = ".bundle-export."
-_FOLDER_ONLY: Final = getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0)
-"""What Windows has no word for: it opens no folder at all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,15 +71,6 @@ def export(names: Sequence[str], target: Path, layout: str, root: Root, *, repor
             _carry_out(plans, root, target, placer, reporter)
     done = tuple(ExportedModel(each.model.id, len(each.missing), each.size) for each in plans)
     return Exported(layout, target, done, {str(way): count for way, count in sorted(placer.ways.items())})
-
-
-def variables(layout: str, target: Path) -> dict[str, str]:
-    """What points the layout's clients at an exported folder."""
-    if layout == huggingface.NAME:
-        return {"HF_HUB_CACHE": str(target), "HF_HUB_OFFLINE": "1"}
-    if layout == inference.NAME:
-        return {"INFERENCE_HOME": str(target), "OFFLINE_MODE": "True"}
-    return {"AIM_CACHE_PATH": str(target)}
 
 
 def _carry_out(plans: Sequence[Plan], root: Root, target: Path, placer: Placer, reporter: Reporter) -> None:
@@ -197,14 +185,8 @@ def _sweep(target: Path) -> None:
 
 
 def _locked(folder: Path) -> int | None:
-    """A descriptor that holds the lock of a folder; None where another process has it, or folders have none.
-
-    What is no folder is not ours, and is not opened: a pipe would wait for its writer.
-    """
-    with suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY | _FOLDER_ONLY)
-        with suppress(OSError):
-            if try_lock(descriptor, exclusive=True):
-                return descriptor
-        os.close(descriptor)
-    return None
+    """A descriptor that holds the lock of a folder; None where another process has it, or folders have none."""
+    try:
+        return lock_folder(folder, busy="")
+    except BusyError:
+        return None

@@ -26,7 +26,6 @@ _PREFIXES: Final[Mapping[str, Mapping[str, str]]] = {
     inference.NAME: {"roboflow/": ""},
 }
 """Where a layout puts its names in a generation, and where in an export."""
-LAYOUTS: Final = tuple(generations.LAYOUTS)
 
 
 @dataclass(frozen=True, slots=True)

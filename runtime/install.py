@@ -253,6 +253,6 @@ def _sweep(root: Root) -> None:
 
 def _written_folders(root: Root) -> Iterator[Path]:
     yield from (root.path, root.ledger)
-    for kind in (root.path / "blobs" / "sha256", root.path / "recipes"):
+    for kind in (root.blobs, root.recipes):
         if kind.is_dir():
             yield from (folder for folder in kind.iterdir() if folder.is_dir())

@@ -19,6 +19,8 @@ from manifests.publish import make_folder, publish, sweep, sync_folder, translat
 from runtime.settings import MARKER
 
 FORMAT: Final = 1
+TRUST_INIT: Final = "bundle trust init --key KEY.pub.pem"
+"""What a person types to make a root, and its root of trust."""
 _PIECE: Final = 4 << 20
 _NUMBER: Final = re.compile(r"[1-9][0-9]{0,8}")
 _CURRENT: Final = re.compile(r"generations/([1-9][0-9]{0,8})")
@@ -29,7 +31,10 @@ class Root:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.blobs = path / "blobs" / "sha256"
+        self.recipes = path / "recipes"
         self.trust = path / "trust"
+        self.trust_file = path / "trust" / "root.json"
         self.ledger = path / "ledger"
         self.generations = path / "generations"
         self.state = path / "state"
@@ -44,7 +49,7 @@ class Root:
             if not marker.is_file():
                 raise NotARootError(
                     f"{path} is not a root",
-                    hint="`bundle trust init --key KEY.pub.pem` makes one; --root names another",
+                    hint=f"`{TRUST_INIT}` makes one; --root names another",
                 )
         with translated(marker), marker.open("rb") as stream:
             described = canonical.decode(stream.read(4097), limit=4096, subject=str(marker))
@@ -69,11 +74,11 @@ class Root:
 
     def blob(self, digest: Digest) -> Path:
         """Where the raw bytes of a blob lie."""
-        return self.path / "blobs" / "sha256" / digest.hex[:2] / digest.hex
+        return self.blobs / digest.hex[:2] / digest.hex
 
     def recipe(self, digest: Digest) -> Path:
         """Where the recipe of a blob lies."""
-        return self.path / "recipes" / digest.hex[:2] / digest.hex
+        return self.recipes / digest.hex[:2] / digest.hex
 
     def lock(self) -> FileLock:
         """The lock that one writer at a time holds; `BusyError` for the second."""

@@ -12,11 +12,10 @@ from manifests.errors import KeyFileError, NoRootOfTrustError, TrustError
 from manifests.keyring import MAXIMUM_PEM, Key, Keyring
 from manifests.manifest import Struct
 from manifests.publish import publish_new, translated
-from runtime.root import Root
+from runtime.root import TRUST_INIT, Root
 
 FORMAT: Final = 1
 _LIMIT: Final = 4 << 20
-_HOW: Final = "bundle trust init --key KEY.pub.pem"
 
 
 class _TrustedKey(Struct, frozen=True):
@@ -44,11 +43,11 @@ def initialise(root: Root, keys: Sequence[tuple[str, Key]], *, threshold: int) -
         format=FORMAT, keys=tuple(entries[key] for key in sorted(entries)), revoked=(), threshold=threshold, version=1
     )
     Root.create(root.path)
-    if not publish_new(root.trust / "root.json", canonical.encode(document)):
+    if not publish_new(root.trust_file, canonical.encode(document)):
         raise TrustError(
             f"{root.path} has a root of trust already",
             hint="`bundle trust show` prints it. To replace it, compare the words of the new keys over the phone, "
-            f"remove {root.trust / 'root.json'}, and run this again",
+            f"remove {root.trust_file}, and run this again",
         )
     return keyring
 
@@ -75,13 +74,13 @@ def load_key(path: Path) -> Key:
 
 
 def _read(root: Root) -> _RootOfTrust:
-    path = root.trust / "root.json"
+    path = root.trust_file
     try:
         with path.open("rb") as stream:
             text = stream.read(_LIMIT + 1)
     except FileNotFoundError as error:
         raise NoRootOfTrustError(
-            f"{root.path} has no root of trust: it does not know whom to trust", hint=_HOW
+            f"{root.path} has no root of trust: it does not know whom to trust", hint=TRUST_INIT
         ) from error
     except OSError as error:
         with translated(path):

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from factory import Workshop
+from doctoring import small_bundle
+from factory import Workshop, put
+from runtime.root import Root
 
 
 @pytest.fixture
@@ -14,3 +16,17 @@ def workshop(tmp_path: Path) -> Iterator[Workshop]:
     made = Workshop(tmp_path)
     yield made
     made.store.close()
+
+
+@pytest.fixture
+def bundle(workshop: Workshop) -> Path:
+    """A bundle of one model."""
+    return small_bundle(workshop)
+
+
+@pytest.fixture
+def place(workshop: Workshop, bundle: Path) -> Root:
+    """A root with one line installed."""
+    root = workshop.site()
+    put(bundle, root)
+    return root

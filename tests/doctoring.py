@@ -73,6 +73,7 @@ def a_file(path: Path) -> Path:
 
 @contextmanager
 def mounted(point: Path, *arguments: str) -> Iterator[Path]:
+    """A file system of its own at `point`."""
     point.mkdir(exist_ok=True)
     done = subprocess.run(["mount", *arguments, str(point)], capture_output=True, text=True, check=False)
     if done.returncode:

@@ -74,7 +74,7 @@ def _program(version: str, main: str) -> tuple[str, tuple[str, bytes]]:
         f"{described}/WHEEL": b"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
         f"{described}/entry_points.txt": b"[console_scripts]\nbundle = bundler.tool:main\n",
     }
-    content = program._wheel(members, record=f"{described}/RECORD")
+    content = program.wheel_of(members, record=f"{described}/RECORD")
     return "offline-bundle", (f"offline_bundle-{version}-py3-none-any.whl", content)
 
 
@@ -82,7 +82,7 @@ def _pip() -> tuple[str, tuple[str, bytes]]:
     """The pip of this environment, made into a wheel again."""
     here = importlib.metadata.distribution("pip")
     kept = ("METADATA", "WHEEL", "entry_points.txt")
-    members = dict(program._recorded(here, lambda path: path.parts[0] == "pip" and path.suffix != ".pyc"))
-    members |= dict(program._recorded(here, lambda path: path.parent.suffix == ".dist-info" and path.name in kept))
-    content = program._wheel(members, record=f"pip-{here.version}.dist-info/RECORD")
+    members = dict(program.recorded_files(here, lambda path: path.parts[0] == "pip" and path.suffix != ".pyc"))
+    members |= dict(program.recorded_files(here, lambda path: path.parent.suffix == ".dist-info" and path.name in kept))
+    content = program.wheel_of(members, record=f"pip-{here.version}.dist-info/RECORD")
     return "pip", (f"pip-{here.version}-py3-none-any.whl", content)

@@ -229,7 +229,7 @@ PROOFS: dict[str, Callable[[Place, pytest.MonkeyPatch], None]] = {
 
 
 def _s3_id(place: Place) -> None:
-    text = initialise.manifest(["s3://bucket/some/org/model"], name="line", folder=place.folder)
+    text = initialise.draft(["s3://bucket/some/org/model"], name="line", folder=place.folder).text
     assert "- id: org/model" in text
 
 

@@ -15,10 +15,11 @@ from click.testing import CliRunner, Result
 from bundler.commands.main import cli
 from bundler.doctor import builder, configuration, extras, keys, program, store
 from bundler.doctor.program import Program
+from bundler.installation import installed
+from bundler.settings import store_path
 from bundler.signer import SoftwareSigner, generate
 from doctoring import NOBODY, become, is_administrator, open_the_way
 from factory import Workshop
-from manifests.distributions import installed
 from manifests.errors import FindingsError
 from manifests.finding import Finding, Verdict, examine
 from manifests.store import Store
@@ -292,8 +293,8 @@ def test_a_proxy_is_named_without_its_password(value: str, said: str) -> None:
 
 def test_the_store_is_found_whatever_else_is_wrong(tmp_path: Path) -> None:
     environ = {"HOME": str(tmp_path), "PIP_TIMEOUT": "soon", "HF_TOKEN": "two words", "HF_ENDPOINT": "nonsense"}
-    assert configuration.store_path(environ) == tmp_path / ".cache" / "offline-bundle" / "store"
-    assert configuration.store_path({**environ, "BUNDLE_STORE": "/s"}) == Path("/s")
+    assert store_path(environ) == tmp_path / ".cache" / "offline-bundle" / "store"
+    assert store_path({**environ, "BUNDLE_STORE": "/s"}) == Path("/s")
 
 
 # Extras

@@ -8,29 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from doctoring import PROJECT, a_file, bad, look, small_bundle
+from bundler.installation import installed
+from doctoring import PROJECT, a_file, bad, look
 from factory import Workshop, put
-from manifests.distributions import installed, release
 from manifests.errors import FindingsError
 from manifests.finding import Verdict
 from runtime.doctor import clients, providers, variables
+from runtime.doctor.clients import release
 from runtime.environment import variables as variables_of
 from runtime.root import Root
 from runtime.settings import Settings
-
-
-@pytest.fixture
-def bundle(workshop: Workshop) -> Path:
-    return small_bundle(workshop)
-
-
-@pytest.fixture
-def place(workshop: Workshop, bundle: Path) -> Root:
-    """A root with one line installed."""
-    root = workshop.site()
-    put(bundle, root)
-    return root
-
 
 # Variables
 

@@ -9,25 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from doctoring import PROJECT, become, doctor, is_administrator, small_bundle
-from factory import Workshop, put
+from doctoring import PROJECT, become, doctor, is_administrator
+from factory import Workshop
 from manifests.errors import CorruptStoreError, FindingsError
 from manifests.finding import Finding, Subject, Verdict, examine, seen, worst
 from runtime.environment import variables as variables_of
 from runtime.root import Root
-
-
-@pytest.fixture
-def bundle(workshop: Workshop) -> Path:
-    return small_bundle(workshop)
-
-
-@pytest.fixture
-def place(workshop: Workshop, bundle: Path) -> Root:
-    """A root with one line installed."""
-    root = workshop.site()
-    put(bundle, root)
-    return root
 
 
 def test_a_problem_has_an_exit_code_of_its_own(tmp_path: Path) -> None:

@@ -7,27 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from doctoring import NOBODY, as_user, bad, become, is_administrator, look, mounted, open_the_way, small_bundle
+from doctoring import NOBODY, as_user, bad, become, is_administrator, look, mounted, open_the_way
 from factory import Workshop, put
 from manifests.finding import Verdict
-from runtime.doctor import filesystem, links
-from runtime.doctor import root as root_
+from runtime.doctor import filesystem, links, marker
 from runtime.doctor.filesystem import Filesystem
 from runtime.root import Root
-
-
-@pytest.fixture
-def bundle(workshop: Workshop) -> Path:
-    return small_bundle(workshop)
-
-
-@pytest.fixture
-def place(workshop: Workshop, bundle: Path) -> Root:
-    """A root with one line installed."""
-    root = workshop.site()
-    put(bundle, root)
-    return root
-
 
 # File systems
 
@@ -117,7 +102,7 @@ ROOMY = {"free": 1 << 40, "free_files": 1 << 20, "read_only": False, "writable":
 )
 def test_file_systems_that_are_not_here(kind: str, facts: dict[str, object], codes: set[str]) -> None:
     told = Filesystem(**{"path": Path("/srv/site"), "kind": kind, **ROOMY, **facts})  # type: ignore[arg-type]
-    found = {each.code: each for each in filesystem.judge(root_.SUBJECT, told, elsewhere="elsewhere")}
+    found = {each.code: each for each in filesystem.judge(marker.SUBJECT, told, elsewhere="elsewhere")}
     assert bad(found, but="") == codes
 
 

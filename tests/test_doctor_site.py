@@ -11,28 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from doctoring import a_file, bad, doctor, look, small_bundle, snapshot
+from doctoring import a_file, bad, doctor, look, snapshot
 from factory import NOW, Workshop, put
 from manifests.finding import Verdict
 from manifests.locks import try_lock
 from manifests.progress import Silent
-from runtime.doctor import root as root_
+from runtime.doctor import marker
 from runtime.environment import variables as variables_of
 from runtime.install import install
 from runtime.root import Root
-
-
-@pytest.fixture
-def bundle(workshop: Workshop) -> Path:
-    return small_bundle(workshop)
-
-
-@pytest.fixture
-def place(workshop: Workshop, bundle: Path) -> Root:
-    """A root with one line installed."""
-    root = workshop.site()
-    put(bundle, root)
-    return root
 
 
 def test_a_healthy_root_has_nothing_worse_than_a_note(place: Root) -> None:
@@ -113,8 +100,8 @@ def test_the_mark_that_the_fix_writes_is_one_that_opens(place: Root) -> None:
 )
 def test_what_led_to_the_root_is_said(place: Root, environ: dict[str, str], words: str) -> None:
     environ = {name: value.format(root=place.path) for name, value in environ.items()}
-    assert root_.rule(None, environ) == words
-    assert root_.rule(place.path, environ) == "--root"
+    assert marker.rule(None, environ) == words
+    assert marker.rule(place.path, environ) == "--root"
 
 
 # What is active

@@ -12,7 +12,7 @@ from bundler.assemble import Signers
 from bundler.building import Building
 from bundler.locking import Locking
 from bundler.settings import Settings
-from doctoring import bad, look, small_bundle
+from doctoring import bad, look
 from factory import NOW, Workshop, edwards_signer, elliptic_signer, put
 from kit_files import kit_files, write_kit
 from manifests.finding import Verdict
@@ -20,19 +20,6 @@ from manifests.keyring import Keyring
 from manifests.progress import Silent
 from runtime.doctor import clock, trust_state
 from runtime.root import Root
-
-
-@pytest.fixture
-def bundle(workshop: Workshop) -> Path:
-    return small_bundle(workshop)
-
-
-@pytest.fixture
-def place(workshop: Workshop, bundle: Path) -> Root:
-    """A root with one line installed."""
-    root = workshop.site()
-    put(bundle, root)
-    return root
 
 
 def test_no_root_of_trust_is_a_problem_with_the_command(place: Root) -> None:

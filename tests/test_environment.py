@@ -17,9 +17,10 @@ from threading import Thread
 import pytest
 import yaml
 
+from bundler.commands.env import FORMATS as OFFERED
 from factory import Workshop, incompressible, put
 from manifests.errors import NamingError, NotARootError
-from runtime.environment import Environment, environment, mount_point, variables
+from runtime.environment import Environment, environment, mount_point, of_layout, variables
 from runtime.environment_formats import FORMATS, SCRATCH, write
 from runtime.root import Root
 
@@ -260,6 +261,23 @@ def test_values_name_folders_that_are_there(site: Root) -> None:
     assert Path(values["HF_HUB_CACHE"], "models--acme--one").is_dir()
 
 
+@pytest.mark.parametrize(
+    ("layout", "folder", "also"),
+    [
+        ("directory", "plain", set()),
+        ("huggingface", "plain/hub", {"HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"}),
+        ("inference", "roboflow", {"OFFLINE_MODE", "DISK_CACHE_CLEANUP", "ATOMIC_CACHE_WRITES_ENABLED"}),
+    ],
+)
+def test_an_export_is_pointed_at_with_all_that_a_root_is(site: Root, layout: str, folder: str, also: set[str]) -> None:
+    inside = str(site.path / "current" / folder)
+    values = variables(site)
+    leading = {name for name, value in values.items() if value == inside}
+    assert leading
+    exported = of_layout(layout, PurePosixPath("/exported"))
+    assert exported == {name: values[name] for name in also} | dict.fromkeys(leading, "/exported")
+
+
 def test_where_there_are_no_links_the_values_name_the_generation(site: Root) -> None:
     (site.path / "current").unlink()
     (site.path / "current").write_text("generations/1")
@@ -379,6 +397,10 @@ def test_where_the_terminal_has_not_the_characters_a_shell_gets_an_error_and_a_f
         else:
             volume = yaml.safe_load(done.stdout.decode())["volumes"][0]
             assert volume["hostPath"]["path"] == str(root.path)
+
+
+def test_the_command_offers_every_format_that_there_is() -> None:
+    assert tuple(FORMATS) == OFFERED
 
 
 def test_misuse_is_answered_with_the_way_out(site: Root, tmp_path: Path) -> None:

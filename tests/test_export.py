@@ -7,28 +7,26 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 from huggingface_hub import scan_cache_dir, snapshot_download
 
-from bundler.commands.export import LAYOUTS as OFFERED
+from doctoring import is_administrator, mounted
 from factory import Workshop, elliptic_signer, incompressible, put, tree
 from manifests.digest import Digest
 from manifests.errors import BundleError, CorruptStoreError, DiskFullError, StorageError, UnknownModelError
 from manifests.lock import Lock, LockedModel
+from manifests.manifest import LAYOUTS
 from manifests.naming import slug
 from manifests.progress import Silent
 from onnx_files import detector_model
 from runtime import export as exporting
+from runtime import generations
 from runtime.export import Exported, export
-from runtime.export_plan import LAYOUTS
 from runtime.root import Root
 
-is_administrator = pytest.mark.skipif(sys.platform == "win32" or os.geteuid() != 0, reason="only root may mount")
 WEIGHTS = incompressible(400_000)
 FILES = {"weights.bin": WEIGHTS, "config/a.json": b"{}\n", "same.json": b"{}\n"}
 
@@ -47,19 +45,6 @@ def site(workshop: Workshop) -> Root:
     root = workshop.site()
     put(workshop.build(Lock(format=1, line="line", sequence=1, models=models)).path, root)
     return root
-
-
-@contextmanager
-def mounted(point: Path, *arguments: str) -> Iterator[Path]:
-    """A file system of its own at `point`."""
-    point.mkdir()
-    done = subprocess.run(["mount", *arguments, str(point)], capture_output=True, text=True, check=False)
-    if done.returncode:
-        pytest.skip(f"this machine cannot mount: {done.stderr.strip()}")
-    try:
-        yield point
-    finally:
-        subprocess.run(["umount", "--lazy", point], check=True)
 
 
 def take(names: str | list[str], target: Path, layout: str, root: Root) -> Exported:
@@ -538,8 +523,8 @@ def test_an_empty_folder_name_is_not_this_folder(site: Root, tmp_path: Path) -> 
     assert tree(tmp_path) == before
 
 
-def test_the_command_offers_every_layout_that_there_is() -> None:
-    assert OFFERED == LAYOUTS
+def test_what_a_manifest_may_ask_for_is_what_there_is() -> None:
+    assert tuple(generations.LAYOUTS) == LAYOUTS
 
 
 def test_a_wrong_line_is_answered_with_usage(site: Root, tmp_path: Path) -> None:

@@ -248,7 +248,7 @@ def test_the_wheel_is_the_one_that_pip_builds_and_pip_installs_it(tmp_path: Path
     subprocess.run([*pip, "install", "--quiet", "--no-deps", "--target", tmp_path / "first", built], check=True)
     with zipfile.ZipFile(built) as opened:
         *names, record = opened.namelist()
-        same = program._wheel({name: opened.read(name) for name in names}, record=record)
+        same = program.wheel_of({name: opened.read(name) for name in names}, record=record)
     assert wheel_of(tmp_path / "first") == str(Digest.of(same)).encode()
     (tmp_path / "ours").mkdir()
     (tmp_path / "ours" / ours.file).write_bytes(ours.content)

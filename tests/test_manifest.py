@@ -157,7 +157,7 @@ def test_a_written_manifest_finds_its_files_from_where_it_lies(tmp_path: Path, m
     for name in names:
         Path(name).write_bytes(b"x")
     (tmp_path / "conf").mkdir()
-    text = initialise.manifest([*names, str(tmp_path / "best.onnx")], name="123", folder=Path("conf"))
+    text = initialise.draft([*names, str(tmp_path / "best.onnx")], name="123", folder=Path("conf")).text
     made = load(write(tmp_path / "conf", text, "m.yaml"))
     assert made.name == "123"
     for source, name in zip(sources_of(made), [*names, "best.onnx"], strict=True):
@@ -179,7 +179,7 @@ def test_a_written_manifest_holds_whatever_licence_a_file_claims(
     monkeypatch.chdir(tmp_path)
     tensor = Tensor("x\n  evil: y", [1])
     Path("m.onnx").write_bytes(onnx_model([], [tensor], [tensor], metadata={"license": licence}))
-    (model,) = load(write(tmp_path, initialise.manifest(["m.onnx"], name="n", folder=Path()))).models
+    (model,) = load(write(tmp_path, initialise.draft(["m.onnx"], name="n", folder=Path()).text)).models
     assert model.license == (licence.split() or [None])[0]
 
 

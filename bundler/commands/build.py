@@ -7,8 +7,8 @@ import click
 
 from bundler.commands.extras import require_build
 from bundler.commands.options import json_option, quiet_option, settings, store_option
-from bundler.commands.output import counted, show, show_json, size
-from manifests.errors import KeyFileError
+from bundler.commands.output import counted, show, show_json
+from manifests.errors import KeyFileError, size
 
 if TYPE_CHECKING:
     from bundler.assemble import Built

@@ -20,10 +20,11 @@ if TYPE_CHECKING:
 @store_option
 @json_option
 def command(*, root: Path | None, store: Path | None, as_json: bool) -> None:
-    """Look at this machine, and say what is wrong with it and what to type. Nothing is changed, and nobody is asked.
+    """Look at this machine, and say what is wrong with it and what to type. Nobody is asked.
 
-    A site is looked at where there is a root, a builder where there is a store or the build extra. Whether links work
-    is tried in a folder of the root that is removed again. The exit code is 80 if there is a problem, else 0.
+    A site is looked at where there is a root, a builder where there is a store or the build extra. Nothing is changed,
+    but for one trial: whether links work is tried in a folder in `state/` of the root, which is removed again, as is
+    what a killed trial left there. The exit code is 80 if there is a problem, else 0.
 
     Example: bundle doctor
     """
@@ -49,18 +50,17 @@ def _checks(
     """Which sides are looked at (`site`, `builder`) and where, and the checks."""
     from bundler.doctor import builder, program
     from bundler.doctor.store import is_there
-    from manifests import distributions
+    from bundler.installation import installed
     from manifests.finding import Finding, seen
-    from runtime.doctor import filesystem, providers, site, variables
-    from runtime.doctor import root as root_
+    from runtime.doctor import filesystem, marker, providers, site, variables
     from runtime.settings import locate_root
 
     failed: list[Finding] = []
-    present: dict[str, str] = seen(program.SUBJECT, distributions.installed, instead={}, failed=failed)
-    place = seen(root_.SUBJECT, lambda: locate_root(root, environ), instead=None, failed=failed)
+    present: dict[str, str] = seen(program.SUBJECT, installed, instead={}, failed=failed)
+    place = seen(marker.SUBJECT, lambda: locate_root(root, environ), instead=None, failed=failed)
     shelf = seen(builder.STORE, lambda: _store(store, environ, present), instead=None, failed=failed)
     is_site = root is not None or bool(environ.get("BUNDLE_HOME")) or shelf is None
-    is_site = place is not None and (is_site or root_.is_there(place))
+    is_site = place is not None and (is_site or marker.is_there(place))
     looked_at = {}
     checks: list[Check] = [
         (program.SUBJECT, lambda: failed),
@@ -86,14 +86,14 @@ def _checks(
 def _store(given: Path | None, environ: Mapping[str, str], present: Mapping[str, str]) -> Path | None:
     """The store to look at: None on a machine that is no builder."""
     from bundler.doctor import extras, store
-    from bundler.sources.places import expanded
+    from bundler.places import expanded
 
     if given is not None:
         return expanded(given).absolute()
     if extras.is_complete(present):
-        from bundler.doctor import configuration
+        from bundler.settings import store_path
 
-        return configuration.store_path(environ).absolute()
+        return store_path(environ).absolute()
     named = Path(environ["BUNDLE_STORE"]).absolute() if environ.get("BUNDLE_STORE") else None
     return named if named is not None and store.is_there(named) else None
 

@@ -6,9 +6,9 @@ from shlex import quote
 import click
 
 from bundler.commands.options import complete_exported, json_option, quiet_option, root_option
-from bundler.commands.output import show, show_json, size
-
-LAYOUTS = ("directory", "huggingface", "inference")
+from bundler.commands.output import show, show_json
+from manifests.errors import size
+from manifests.manifest import LAYOUTS
 
 
 @click.command("export")
@@ -34,7 +34,8 @@ def command(
     Example: bundle export vehicles/1 /mnt/share/models --layout inference
     """  # noqa: D301 - \b is click's own mark
     from bundler.commands.progress import reporter
-    from runtime.export import export, variables
+    from runtime.environment import of_layout
+    from runtime.export import export
     from runtime.root import Root
     from runtime.settings import expanded, locate_root
 
@@ -44,7 +45,7 @@ def command(
     target = expanded(directory).absolute()
     with reporter(quiet=quiet, as_json=as_json) as progress:
         done = export(ids, target, layout, place, reporter=progress)
-    pointing = variables(layout, target)
+    pointing = of_layout(layout, target)
     if as_json:
         models = [{"id": model.id, "files": model.files, "bytes": model.written} for model in done.models]
         facts = {"layout": layout, "directory": str(target), "changed": done.changed, "ways": done.ways}

@@ -5,9 +5,10 @@ from pathlib import Path
 import click
 
 from bundler.commands.options import bundle_argument, json_option, root_option
-from bundler.commands.output import show, show_json, show_table, size
+from bundler.commands.output import show, show_json, show_table
 from manifests.bundle import UnverifiedView
 from manifests.content import Item, Model, Package
+from manifests.errors import size
 from manifests.keyring import words
 
 

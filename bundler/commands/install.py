@@ -8,7 +8,8 @@ import click
 
 from bundler.commands import brought
 from bundler.commands.options import bundle_argument, json_option, quiet_option, root_option
-from bundler.commands.output import show, show_json, size
+from bundler.commands.output import show, show_json
+from manifests.errors import size
 
 if TYPE_CHECKING:
     from runtime.install import Installed

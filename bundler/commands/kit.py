@@ -9,7 +9,8 @@ import click
 from bundler.commands import brought
 from bundler.commands.extras import require
 from bundler.commands.options import json_option, quiet_option, settings, store_option
-from bundler.commands.output import show, show_json, size
+from bundler.commands.output import show, show_json
+from manifests.errors import size
 
 if TYPE_CHECKING:
     from bundler.kits.making import Made

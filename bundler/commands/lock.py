@@ -6,7 +6,8 @@ import click
 
 from bundler.commands.extras import require_build
 from bundler.commands.options import json_option, quiet_option, settings, store_option
-from bundler.commands.output import counted, show, show_json, size
+from bundler.commands.output import counted, show, show_json
+from manifests.errors import size
 
 
 @click.command("lock")

@@ -32,7 +32,7 @@ def command(*, names: tuple[str, ...], out: str | None) -> None:
     """
     from bundler import manual
     from bundler.installation import program_version
-    from bundler.sources.places import expanded
+    from bundler.places import expanded
     from manifests.publish import publish
 
     if out == "":  # as of a variable that is not set

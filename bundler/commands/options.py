@@ -36,8 +36,8 @@ def settings(store: Path | None) -> "Settings":
     import os
     from dataclasses import replace
 
+    from bundler.places import expanded
     from bundler.settings import Settings
-    from bundler.sources.places import expanded
 
     found = Settings.read(os.environ)
     return replace(found, store=expanded(store).absolute()) if store else found

@@ -45,14 +45,6 @@ def show_table(rows: Iterable[Sequence[str]]) -> None:
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
 
 
-def size(length: int) -> str:
-    """Bytes as people read them, in powers of ten."""
-    for unit, factor in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
-        if length >= factor:
-            return f"{length / factor:.1f} {unit}"
-    return f"{length} bytes"
-
-
 def counted(models: int, kits: int) -> str:
     """How much of which kind, in words."""
     return f"{models} models" + (f", {kits} kits of the program" if kits else "")

@@ -11,24 +11,16 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from bundler.pip_settings import PackageIndexes
-from bundler.settings import Settings
-from bundler.sources.places import expanded
+from bundler.places import expanded
+from bundler.settings import Settings, certificates_variable, home
 from manifests.errors import SourceError
 from manifests.finding import Finding, Subject
 
 SUBJECT: Final = Subject("configuration")
 _PROXIES: Final = ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy")
 _SCHEMES: Final = frozenset({"http", "https", "socks4", "socks4a", "socks5", "socks5h"})
-_OF_THE_STORE: Final = ("HOME", "XDG_CACHE_HOME", "BUNDLE_STORE")
-_CERTIFICATES: Final = ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE")
-"""The first that is set counts, then pip's setting, then the one below."""
 _CERTIFICATES_OF_REQUESTS: Final = "CURL_CA_BUNDLE"
-
-
-def store_path(environ: Mapping[str, str]) -> Path:
-    """Where the store is. Settings that have nothing to do with it are kept out: a fault in them is a finding."""
-    told = {name: environ[name] for name in _OF_THE_STORE if name in environ}
-    return Settings.read({**told, "PIP_CONFIG_FILE": os.devnull, "HF_TOKEN": "none"}).store
+"""It counts where no other setting names certificates."""
 
 
 def look(environ: Mapping[str, str]) -> Iterator[Finding]:
@@ -54,9 +46,8 @@ def judge_proxy(name: str, value: str) -> Finding:
 
 
 def _packages(environ: Mapping[str, str]) -> Iterator[Finding]:
-    home = Path(environ["HOME"]) if environ.get("HOME") else expanded("~")
     try:
-        indexes = PackageIndexes.read(environ, home=home)
+        indexes = PackageIndexes.read(environ, home=home(environ))
     except SourceError as error:
         fix = error.hint or "mend pip's setting that the message names: `pip config debug` shows where it stands"
         yield SUBJECT.problem("pip-settings", error.message, fix=fix)
@@ -75,7 +66,7 @@ def _packages(environ: Mapping[str, str]) -> Iterator[Finding]:
 
 def _certificates(environ: Mapping[str, str], of_pip: Path | None) -> Iterator[Finding]:
     """Whether the certificates that count are there; what another setting outdoes is never read."""
-    name = next((name for name in _CERTIFICATES if environ.get(name)), None)
+    name = certificates_variable(environ)
     if name is None and of_pip is not None:
         if not os.path.exists(of_pip):  # noqa: PTH110 - nor are those that this user may not see
             what = f"pip is told of certificates at {of_pip}, where there are none"

@@ -7,13 +7,13 @@ from typing import Final
 
 import zstandard
 
-from manifests.distributions import normalised
+from bundler.installation import normalised
 from manifests.errors import listing
 from manifests.finding import Finding, Subject
+from manifests.kit import DISTRIBUTION
 
 SUBJECT: Final = Subject("build")
-_DISTRIBUTION: Final = "offline-bundle"
-_EXTRA: Final = "build"
+
 _REQUIREMENT: Final = re.compile(r"""([A-Za-z0-9._-]+)([^;]*); *extra *== *['"]build['"]""")
 _INSTALL: Final = "pip install 'offline-bundle[build]'"
 
@@ -41,7 +41,7 @@ def required(lines: Sequence[str] | None = None) -> dict[str, str]:
     """What the extra asks for, name to version specifier, out of our own metadata; nothing if there is none."""
     if lines is None:
         try:
-            lines = requires(_DISTRIBUTION) or []
+            lines = requires(DISTRIBUTION) or []
         except PackageNotFoundError:
             lines = []
     found = [match for line in lines if (match := _REQUIREMENT.fullmatch(line.strip()))]

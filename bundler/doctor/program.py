@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from bundler.installation import kit_place
-from bundler.sources.places import expanded
+from bundler.places import expanded
 from manifests.finding import Finding, Subject
 
 SUBJECT: Final = Subject("program")

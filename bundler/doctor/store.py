@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Final
 
 from manifests import canonical
-from manifests.errors import FormatError
+from manifests.errors import FormatError, UnsupportedFormatError
 from manifests.finding import Finding, Subject
-from manifests.store import FORMAT, MARKER
+from manifests.store import FORMAT, MARKER, check_marker
 
 SUBJECT: Final = Subject("store")
-_LIMIT: Final = 4096
 
 
 def is_there(path: Path) -> bool:
@@ -37,17 +36,15 @@ def look(path: Path, *, wanted: bool) -> Iterator[Finding]:
 
 
 def _format(path: Path) -> Finding:
-    with (path / MARKER).open("rb") as stream:
-        content = stream.read(_LIMIT + 1)
     try:
-        described = canonical.decode(content, limit=_LIMIT, subject=str(path / MARKER))
+        check_marker(path)
+    except UnsupportedFormatError as error:
+        fix = "name another with --store, or bring the newer program"
+        return SUBJECT.problem("store-format", error.message, fix=fix)
     except FormatError as error:
         marker, mark = shlex.quote(str(path / MARKER)), canonical.encode({"format": FORMAT}).decode()
         what = f"the mark of the store is damaged: {error.message}; what else is in it checks itself"
         return SUBJECT.problem("store-marker", what, fix=f"rm -f {marker} && printf '{mark}' > {marker}")
-    if described != {"format": FORMAT}:
-        what = f"{path} is a store of another format; this program knows {FORMAT}"
-        return SUBJECT.problem("store-format", what, fix="name another with --store, or bring the newer program")
     return SUBJECT.fine("store", str(path))
 
 

@@ -12,7 +12,7 @@ from typing import Final
 
 from bundler.initialise import folders, local, repositories, text
 from bundler.initialise.entries import Draft, Item, Model, Noted, Package, Tree
-from bundler.initialise.folders import Found
+from bundler.initialise.folders import Gathered
 from bundler.initialise.names import identified, is_generic
 from bundler.initialise.remote import Listed, Surroundings
 from bundler.sources.reference import FILE, Reference, unescape
@@ -44,19 +44,14 @@ def draft(sources: Sequence[str], *, name: str, folder: Path, surroundings: Surr
     return Draft(text.manifest(name, identified(models), tail), beside, (*notes, *tail))
 
 
-def manifest(sources: Sequence[str], *, name: str, folder: Path) -> str:
-    """The text of `draft` alone, with nothing beyond this machine asked."""
-    return draft(sources, name=name, folder=folder).text
-
-
-def _look(source: str, folder: Path, surroundings: Surroundings | None, *, here: bool) -> list[Found]:
+def _look(source: str, folder: Path, surroundings: Surroundings | None, *, here: bool) -> list[Gathered]:
     if "://" not in source:
         return [_local(tree, source, here=here) for tree in local.trees(source, folder)]
     reference = Reference.parse(source, folder)
     if reference.scheme == FILE:
         return _look(str(folder / unescape(reference.location)), folder, surroundings, here=False)
     if reference.scheme not in _LISTED:
-        return [Found([_unseen(reference, source)])]
+        return [Gathered([_unseen(reference, source)])]
     if surroundings is None:
         return [_unreached(reference, source, "it was not asked")]
     try:
@@ -66,7 +61,7 @@ def _look(source: str, folder: Path, surroundings: Surroundings | None, *, here:
     return [_of_hub(reference, source, listed) if reference.scheme == _HUB else _of_bucket(reference, listed)]
 
 
-def _local(tree: Tree, given: str, *, here: bool) -> Found:
+def _local(tree: Tree, given: str, *, here: bool) -> Gathered:
     if Path(given).is_file():
         return folders.of_file(tree)
     if local.is_repository_download(tree):
@@ -78,7 +73,7 @@ def _local(tree: Tree, given: str, *, here: bool) -> Found:
                 f"or out of the hub itself: `source: hf://{tree.name}@{revision}` instead of `files`",
             )
             model = replace(model, notes=notes)
-        return Found([model], left_out=list(tree.left_out))
+        return Gathered([model], left_out=list(tree.left_out))
     found = folders.of_tree(tree, repository=_as_repository(given))
     if not found.models or (here and found.unknown):
         raise SourceNotFoundError(f"{printable(given)}: there is no model here", hint=_NOWHERE)
@@ -91,15 +86,15 @@ def _as_repository(given: str) -> str:
     return f"{organisation}/{name}" if organisation.strip("./") and not is_generic(organisation) else ""
 
 
-def _of_hub(reference: Reference, source: str, listed: Listed) -> Found:
+def _of_hub(reference: Reference, source: str, listed: Listed) -> Gathered:
     name = _hub_id(reference)
     if len(listed.tree.files) == 1 and listed.tree.files[0].source == source:
         return _named(folders.of_file(listed.tree), name)
     model = repositories.model(listed.tree, name=name, licenses=listed.licenses, gated=listed.gated)
-    return Found([model], left_out=list(listed.tree.left_out))
+    return Gathered([model], left_out=list(listed.tree.left_out))
 
 
-def _of_bucket(reference: Reference, listed: Listed) -> Found:
+def _of_bucket(reference: Reference, listed: Listed) -> Gathered:
     """As a folder; the id of a prefix is its last two parts."""
     files = listed.tree.files
     single = len(files) == 1 and files[0].source.rstrip("/") == str(reference)
@@ -112,7 +107,7 @@ def _of_bucket(reference: Reference, listed: Listed) -> Found:
     return _named(found, name) if len(found.models) == 1 else found
 
 
-def _named(found: Found, name: str) -> Found:
+def _named(found: Gathered, name: str) -> Gathered:
     found.models = [_renamed(model, name) for model in found.models]
     return found
 
@@ -121,7 +116,7 @@ def _renamed(model: Model, name: str) -> Model:
     return replace(model, id=name, numbered=False, id_note="")
 
 
-def _unreached(reference: Reference, source: str, reason: str) -> Found:
+def _unreached(reference: Reference, source: str, reason: str) -> Gathered:
     """What cannot be looked at now."""
     hub = reference.scheme == _HUB
     name = _hub_id(reference) if hub else "/".join([part for part in reference.location.split("/") if part][-2:])
@@ -129,9 +124,9 @@ def _unreached(reference: Reference, source: str, reason: str) -> Found:
     if hub:
         notes.append('by default every file of it is carried; for fewer: include: ["*.json", "*.txt", "*.safetensors"]')
     if reference.location.lower().endswith(".onnx"):
-        return Found([_renamed(replace(_unseen(reference, source), notes=tuple(notes[:1])), name)], notes=notes[:1])
+        return Gathered([_renamed(replace(_unseen(reference, source), notes=tuple(notes[:1])), name)], notes=notes[:1])
     model = Model(name, Noted("raw", "embedding, vlm, object-detection, …?"), source=source, notes=tuple(notes))
-    return Found([_renamed(model, name)], notes=notes[:1])
+    return Gathered([_renamed(model, name)], notes=notes[:1])
 
 
 def _unseen(reference: Reference, source: str) -> Model:

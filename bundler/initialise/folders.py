@@ -12,9 +12,9 @@ from typing import Final
 from bundler.initialise import graphs, pickles, repositories
 from bundler.initialise.entries import Item, Model, Noted, Package, Tree
 from bundler.initialise.names import is_generic, speaking
-from bundler.initialise.text import size
+from bundler.initialise.selection import as_pattern
 from bundler.sources.reference import escape
-from manifests.errors import NamingError, printable
+from manifests.errors import NamingError, printable, size
 from manifests.paths import checked_path
 
 _VARIANT: Final = re.compile(
@@ -39,7 +39,7 @@ _MOST_NAMED: Final = 8
 
 
 @dataclass
-class Found:
+class Gathered:
     """What a tree gives: models, files to be written for them, what a person should hear, and what stays."""
 
     models: list[Model] = field(default_factory=list)
@@ -50,10 +50,10 @@ class Found:
     """Whether nothing in it was known for a model."""
 
 
-def of_file(tree: Tree) -> Found:
+def of_file(tree: Tree) -> Gathered:
     """A tree of one file that was named by itself."""
     (item,) = tree.files
-    found = Found()
+    found = Gathered()
     if item.suffix == ".onnx":
         graph = graphs.read(item, {item.path: item})
         _take(found, graphs.model([graph], item.stem, {}, shared=True))
@@ -65,13 +65,13 @@ def of_file(tree: Tree) -> Found:
     return found
 
 
-def of_tree(tree: Tree, *, name: str = "", repository: str = "") -> Found:
+def of_tree(tree: Tree, *, name: str = "", repository: str = "") -> Gathered:
     """A folder or prefix; `repository` is what it is called if it is one as a whole.
 
     Errors: `SourceError` and its kinds for files that are not what they should be.
     """
     called = name or tree.name
-    found = Found(left_out=list(tree.left_out))
+    found = Gathered(left_out=list(tree.left_out))
     used: set[str] = set()
     for folder in _repositories(tree.files):
         inner = _below(tree, folder)
@@ -92,14 +92,14 @@ def of_tree(tree: Tree, *, name: str = "", repository: str = "") -> Found:
     return found
 
 
-def left_out_note(found: Found) -> str:
+def left_out_note(found: Gathered) -> str:
     """One line on what a tree has that is not carried; empty if there is nothing."""
     names = found.left_out
     more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
     return f"left out: {', '.join(printable(name) for name in names[:_MOST_NAMED])}{more}" if names else ""
 
 
-def _take(found: Found, made: graphs.Made) -> None:
+def _take(found: Gathered, made: graphs.Made) -> None:
     found.models.append(made.model)
     found.beside |= made.beside
 
@@ -194,7 +194,7 @@ def _stage(stem: str) -> str:
     return next((stage for stage in _STAGES if stage in words), "")
 
 
-def _others(items: Sequence[Item], every: Sequence[Item], called: str, found: Found) -> set[str]:
+def _others(items: Sequence[Item], every: Sequence[Item], called: str, found: Gathered) -> set[str]:
     """Weights that are no graph: carried one by one, but for checkpoints that something better stands for."""
     used: set[str] = set()
     best = {(item.folder, item.stem) for item in every if item.suffix == ".onnx"}
@@ -218,7 +218,7 @@ def _better(item: Item, every: Sequence[Item]) -> bool:
     return any(other.folder == item.folder and other.stem.lower().startswith("best") for other in every)
 
 
-def _file_by_file(item: Item, found: Found) -> Model:
+def _file_by_file(item: Item, found: Gathered) -> Model:
     carried = _carried(item, found)
     name = item.name if _is_usable(item.name) else re.sub(r"[^A-Za-z0-9._-]+", "-", item.name).strip("-. ") or "file"
     return replace(carried, source="", packages=(Package({name: item.source}),))
@@ -232,7 +232,7 @@ def _is_usable(name: str) -> bool:
     return True
 
 
-def _carried(item: Item, found: Found) -> Model:
+def _carried(item: Item, found: Gathered) -> Model:
     """A file that is no ONNX, with what can be done about it."""
     notes: tuple[str, ...] = ()
     if item.suffix in pickles.SUFFIXES:
@@ -243,10 +243,10 @@ def _carried(item: Item, found: Found) -> Model:
     return Model(item.stem, Noted("raw", "carried as it is"), source=item.source, notes=notes)
 
 
-def _everything(tree: Tree, called: str, found: Found) -> Found:
+def _everything(tree: Tree, called: str, found: Gathered) -> Gathered:
     """A folder with nothing in it that says what it is: carried whole."""
     found.unknown = True
-    exclude = tuple(Noted(re.sub(r"([*?[])", r"[\1]", name)) for name in tree.hidden)
+    exclude = tuple(Noted(as_pattern(name)) for name in tree.hidden)
     task = Noted("raw", "carried as it is: nothing in it says what it is")
     if tree.whole:
         found.models.append(Model(called, task, source=tree.source, exclude=exclude))

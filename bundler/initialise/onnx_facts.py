@@ -11,8 +11,8 @@ from typing import Final
 from bundler.initialise import literals
 from bundler.initialise.entries import Noted
 from bundler.initialise.heads import GUESSED, Head, head_of, pictures, shape_text
-from bundler.initialise.text import size
 from bundler.onnx import EXPORTED_TASKS, OnnxFile
+from manifests.errors import size
 
 _UNKNOWN_TASK: Final = "the file does not say: object-detection, embedding, …?"
 _ELEMENTS: Final = {1: "fp32", 10: "fp16", 16: "bf16", 2: "int8", 3: "int8"}

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from bundler.initialise.entries import Item, Noted, Tree
-from bundler.initialise.text import size
 from bundler.sources.base import matches
+from manifests.errors import size
 
 _SMALL: Final = 1 << 20
 _FORMATS: Final = (
@@ -53,14 +53,13 @@ def choose(tree: Tree) -> Choice:
     """The files that a client needs, without the same weights twice."""
     kinds = {item.path: format_of(item.path) for item in tree.files}
     weights = _weights([item for item in tree.files if kinds[item.path]], kinds)
+    if not weights:
+        return Choice((), tuple(Noted(as_pattern(name)) for name in tree.hidden), tree.files, ())
     small = [item for item in tree.files if not kinds[item.path] and _is_wanted(item)]
     chosen = {item.path for item in (*weights, *small)}
     include = _patterns(weights, small, tree.files)
     exclude = _excluded(include, chosen, tree)
     left = [item for item in tree.files if item.path not in chosen]
-    if not weights:
-        every = tuple(item for item in tree.files)
-        return Choice((), tuple(Noted(_escaped(name)) for name in tree.hidden), every, ())
     return Choice(include, exclude, tuple(item for item in tree.files if item.path in chosen), _left_note(left, kinds))
 
 
@@ -114,11 +113,11 @@ def _is_wanted(item: Item) -> bool:
 def _patterns(weights: Sequence[Item], small: Sequence[Item], every: Sequence[Item]) -> tuple[Noted, ...]:
     found: dict[str, list[Item]] = {}
     for item in small:
-        pattern = f"*{item.suffix}" if "." in item.name else _escaped(item.path)
+        pattern = f"*{item.suffix}" if "." in item.name else as_pattern(item.path)
         found.setdefault(pattern, []).append(item)
     whole = {i.path for i in weights} == {i.path for i in every if i.suffix == ".safetensors"}
     for item in weights:
-        pattern = "*.safetensors" if whole else "-*".join(map(_escaped, _SHARD.split(item.path)))
+        pattern = "*.safetensors" if whole else "-*".join(map(as_pattern, _SHARD.split(item.path)))
         found.setdefault(pattern, []).append(item)
     return tuple(Noted(pattern, _count(items)) for pattern, items in found.items())
 
@@ -127,7 +126,7 @@ def _excluded(include: Sequence[Noted], chosen: set[str], tree: Tree) -> tuple[N
     """What the patterns choose beyond what was meant, file by file."""
     patterns = tuple(noted.value for noted in include)
     names = [*tree.hidden, *(item.path for item in tree.files if item.path not in chosen)]
-    return tuple(Noted(_escaped(name)) for name in sorted(names) if matches(name, include=patterns, exclude=()))
+    return tuple(Noted(as_pattern(name)) for name in sorted(names) if matches(name, include=patterns, exclude=()))
 
 
 def _left_note(left: Sequence[Item], kinds: Mapping[str, str]) -> tuple[str, ...]:
@@ -150,6 +149,6 @@ def _count(items: Sequence[Item]) -> str:
     return f"{files}, {size(sum(item.size for item in items))}"
 
 
-def _escaped(name: str) -> str:
+def as_pattern(name: str) -> str:
     """`name` as a pattern that matches nothing else."""
     return re.sub(r"([*?[])", r"[\1]", name)

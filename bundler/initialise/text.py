@@ -28,14 +28,6 @@ def manifest(name: str, models: Sequence[tuple[str, Model]], notes: Iterable[str
     return _HEAD.format(name=value(name)) + "\n".join(blocks) + (f"\n{tail}" if tail else "")
 
 
-def size(length: int) -> str:
-    """Bytes as people read them, in powers of ten."""
-    for unit, factor in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
-        if length >= factor:
-            return f"{length / factor:.1f} {unit}"
-    return f"{length} bytes"
-
-
 def value(text: str) -> str:
     """`text` as a value in YAML: in quotes, unless nobody could take it for anything else."""
     if _PLAIN.fullmatch(text) and text.lower() not in _WORDS:

@@ -24,7 +24,7 @@ from bundler.kits.target import Target
 from bundler.once import Once
 from bundler.pip_settings import PackageIndexes
 from bundler.sources.base import Found, Local
-from bundler.sources.package_pages import PackageFile, PackagePages, WheelName, sdist_version
+from bundler.sources.package_pages import PackageFile, PackagePages, WheelName, version_of
 from bundler.sources.reference import Reference, escape
 from bundler.together import together
 from manifests.digest import Digest
@@ -211,8 +211,7 @@ def is_pinned(specifier: SpecifierSet) -> bool:
 def _by_version(files: Iterable[PackageFile], project: str) -> Iterator[tuple[Version, list[PackageFile]]]:
     versions: dict[Version, list[PackageFile]] = {}
     for file in files:
-        wheel = WheelName.find(file.name)
-        version = wheel.version if wheel and wheel.project == project else sdist_version(file.name, project)
+        version = version_of(file.name, project)
         if version is not None:
             versions.setdefault(version, []).append(file)
     yield from versions.items()

@@ -48,7 +48,7 @@ from manifests.store import Store
 
 DEFAULT_PLATFORM: Final = "manylinux_2_28_x86_64"
 DEFAULT_EXTRAS: Final = ("cpu", "serve")
-_INSTALLER: Final = Requirement("pip")
+_PIP: Final = Requirement("pip")
 """Goes along: a site's Python may have none, and its own may be too old for the wheels."""
 _ONE_OF: Final = frozenset({"cpu", "gpu", "openvino", "directml"})
 """Extras of which each brings an onnxruntime of its own: two in one environment overwrite each other's files."""
@@ -92,7 +92,7 @@ def make(out: Path, order: Order, settings: Settings, reporter: Reporter) -> Mad
     extras = checked_extras(order.extras, program.extras)
     if not target.takes(SpecifierSet(program.python)):
         raise ManifestError(f"{DISTRIBUTION} {program.version} needs Python {program.python}, and not {target.python}")
-    roots = (*requirements_of(program.metadata, extras, target, subject=program.file), _INSTALLER)
+    roots = (*requirements_of(program.metadata, extras, target, subject=program.file), _PIP)
     links = (*(str(folder.absolute()) for folder in order.find_links), *settings.packages.find_links)
     with Store.open(settings.store) as store, Client(settings, reporter) as client:
         found = resolve(
@@ -180,8 +180,8 @@ class _Work:
 
     def _write(self, out: Path, made: Kit) -> Made:
         for wheel in made.wheels:
-            if wheel.name == _INSTALLER.name:
-                check_runs(self.store, _digest(wheel), wheel.file, package=_INSTALLER.name)
+            if wheel.name == _PIP.name:
+                check_runs(self.store, _digest(wheel), wheel.file, package=_PIP.name)
         contents: dict[str, Iterable[bytes]] = {wheel.file: self.store.read(_digest(wheel)) for wheel in made.wheels}
         contents[self.program.file] = [self.program.content]
         fingerprint = writing.write(out, made, contents, self.keys)

@@ -66,7 +66,7 @@ def running_program() -> Program:
 
 def program(distribution: importlib.metadata.Distribution) -> Program:
     """`distribution` as a wheel. Errors: as `running_program`."""
-    described = dict(_recorded(distribution, _is_description))
+    described = dict(recorded_files(distribution, _is_description))
     missing = set(_DESCRIPTION) - {name.partition("/")[2] for name in described}
     if missing:
         raise SourceError(f"the installed {DISTRIBUTION} has no {min(missing)}", hint=_REINSTALL)
@@ -78,7 +78,7 @@ def program(distribution: importlib.metadata.Distribution) -> Program:
     return Program(
         str(metadata["Version"]),
         f"{folder.removesuffix(_DIST_INFO)}-{_TAG}.whl",
-        _wheel({**_files(distribution, described[name]), **described}, record=f"{folder}/RECORD"),
+        wheel_of({**_files(distribution, described[name]), **described}, record=f"{folder}/RECORD"),
         described[name],
         tuple(sorted(map(str, metadata.get_all("Provides-Extra") or ()))),
         str(metadata.get("Requires-Python", "")),
@@ -99,13 +99,15 @@ def _files(distribution: importlib.metadata.Distribution, metadata: bytes) -> di
     if folder is not None:
         checkout.check_description(folder, metadata)
         return {name: content for package in PACKAGES for name, content in checkout.files(folder, package)}
-    files = dict(_recorded(distribution, lambda path: path.parts[0] in PACKAGES and not checkout.is_leftover(path)))
+    files = dict(
+        recorded_files(distribution, lambda path: path.parts[0] in PACKAGES and not checkout.is_leftover(path))
+    )
     if missing := {f"{package}/__init__.py" for package in PACKAGES} - files.keys():
         raise SourceError(f"the installed {DISTRIBUTION} has no {min(missing)}", hint=_REINSTALL)
     return files
 
 
-def _recorded(
+def recorded_files(
     distribution: importlib.metadata.Distribution, wanted: Callable[[PurePosixPath], bool]
 ) -> Iterator[tuple[str, bytes]]:
     """The files of RECORD that are `wanted`, each as it was installed."""
@@ -139,8 +141,8 @@ def _record_digest(content: bytes) -> str:
     return base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
 
 
-def _wheel(files: Mapping[str, bytes], *, record: str) -> bytes:
-    """The zip. Stored: what deflate gives depends on the zlib at hand."""
+def wheel_of(files: Mapping[str, bytes], *, record: str) -> bytes:
+    """A wheel of `files`, with their RECORD at `record`. Stored: what deflate gives depends on the zlib at hand."""
     rows = [f"{name},sha256={_record_digest(files[name])},{len(files[name])}" for name in sorted(files)]
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as made:

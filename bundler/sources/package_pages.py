@@ -23,8 +23,8 @@ from pypi_simple import DistributionPackage, ProjectPage, UnsupportedRepoVersion
 from bundler.http import Client
 from bundler.once import Once
 from bundler.pip_settings import PackageIndexes
+from bundler.places import expanded
 from bundler.sources.base import Found, Local, Place, Remote
-from bundler.sources.places import expanded
 from bundler.sources.reference import Reference
 from bundler.sources.urls import WEB, shown, without_user
 from manifests.digest import Digest
@@ -104,7 +104,7 @@ class PackagePages:
     def _checked_files(self, place: str, name: str) -> tuple[PackageFile, ...]:
         files = self._files(place, name)
         for file in files:
-            if _version(file.name, name) is not None:
+            if version_of(file.name, name) is not None:
                 _check_name(file.name, name, place)
         return files
 
@@ -138,7 +138,15 @@ class PackagePages:
             raise SourceError(f"{name}: {shown(answer.url)} is not a page of a package index: {error}") from error
 
 
-def sdist_version(name: str, project: str) -> Version | None:
+def version_of(name: str, project: str) -> Version | None:
+    """The version of `project`, a canonical name, that the file `name` is of; None if it is of none."""
+    wheel = WheelName.find(name)
+    if wheel is not None:
+        return wheel.version if wheel.project == project else None
+    return _sdist_version(name, project)
+
+
+def _sdist_version(name: str, project: str) -> Version | None:
     """The version that `name` says, None if it is not the name of an sdist of the project."""
     for suffix in (".tar.gz", ".zip"):
         stem, dash, version = name.removesuffix(suffix).rpartition("-")
@@ -148,14 +156,6 @@ def sdist_version(name: str, project: str) -> Version | None:
             except InvalidVersion:
                 return None
     return None
-
-
-def _version(name: str, project: str) -> Version | None:
-    """The version of `project` that the file `name` is of, None if it is of none."""
-    wheel = WheelName.find(name)
-    if wheel is not None:
-        return wheel.version if wheel.project == project else None
-    return sdist_version(name, project)
 
 
 def _check_name(name: str, project: str, place: str) -> None:

@@ -8,7 +8,7 @@
 * An sdist is refused: what is in it is only known after running its code.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -19,7 +19,7 @@ from packaging.version import Version
 from bundler.http import Client
 from bundler.pip_settings import PackageIndexes
 from bundler.sources.base import Found, Remote
-from bundler.sources.package_pages import PackageFile, PackagePages, WheelName, sdist_version
+from bundler.sources.package_pages import PackageFile, PackagePages, WheelName, version_of
 from bundler.sources.reference import Reference
 from manifests.digest import Digest
 from manifests.errors import ManifestError, SourceError, SourceNotFoundError, listing
@@ -28,7 +28,7 @@ _ANYWHERE: Final = Tag("py3", "none", "any")
 
 
 @dataclass(frozen=True, slots=True)
-class Project:
+class Wanted:
     """What a manifest asks of an index. `wheel` is None where any will do."""
 
     name: str
@@ -36,7 +36,7 @@ class Project:
     wheel: str | None
 
     @classmethod
-    def parse(cls, reference: Reference) -> "Project":
+    def parse(cls, reference: Reference) -> "Wanted":
         """`NAME==VERSION[/FILE.whl]`; any other specifier is a `ManifestError`."""
         requirement, _, wheel = reference.location.partition("/")
         name, exact, version = requirement.partition("==")
@@ -58,7 +58,7 @@ class PackageSource:
 
     def find(self, reference: Reference, pin: Mapping[str, str]) -> Found:
         """The wheel. Errors: `SourceNotFoundError`, `SourceError` where no wheel or no digest can be had."""
-        project = Project.parse(reference)
+        project = Wanted.parse(reference)
         files = self._first_place(project, pin)
         chosen = _choose(files, project, pin.get("wheel") or project.wheel)
         pinned = Digest(bytes.fromhex(pin["sha256"])) if "sha256" in pin else None
@@ -74,17 +74,18 @@ class PackageSource:
         """The one wheel."""
         return (self.find(reference, pin),)
 
-    def _first_place(self, project: Project, pin: Mapping[str, str]) -> Sequence[PackageFile]:
+    def _first_place(self, project: Wanted, pin: Mapping[str, str]) -> Sequence[PackageFile]:
         """The files of the version in the first place that has it, and of the pinned digest where one is pinned."""
         others: set[str] = set()
         for place in self._pages.places:
             files = self._pages.files(place, project.name)
-            wanted = [file for file in files if _is_version(file.name, project)]
+            wanted = [file for file in files if version_of(file.name, project.name) == project.version]
             if "sha256" in pin:
                 wanted = [file for file in wanted if file.digest is None or file.digest.hex == pin["sha256"]]
             if wanted:
                 return wanted
-            others.update(_versions(files, project.name))
+            wheels = (file.name for file in files if file.name.endswith(".whl"))
+            others.update(str(version) for name in wheels if (version := version_of(name, project.name)) is not None)
         raise SourceNotFoundError(
             f"{project.name} {project.version} is in none of {len(self._pages.places)} indexes and find-links folders",
             hint=f"there are: {listing(sorted(others))}"
@@ -93,7 +94,7 @@ class PackageSource:
         )
 
 
-def _choose(files: Sequence[PackageFile], project: Project, wanted: str | None) -> PackageFile:
+def _choose(files: Sequence[PackageFile], project: Wanted, wanted: str | None) -> PackageFile:
     label = f"{project.name} {project.version}"
     wheels = {file.name: file for file in reversed(files) if file.name.endswith(".whl")}
     if wanted is not None:
@@ -114,16 +115,3 @@ def _choose(files: Sequence[PackageFile], project: Project, wanted: str | None) 
             hint=f"name one: pypi://{project.name}=={project.version}/{min(wheels)}",
         )
     return next(iter(wheels.values()))
-
-
-def _is_version(name: str, project: Project) -> bool:
-    if wheel := WheelName.find(name):
-        return wheel.project == project.name and wheel.version == project.version
-    return sdist_version(name, project.name) == project.version
-
-
-def _versions(files: Sequence[PackageFile], project: str) -> Iterator[str]:
-    for file in files:
-        wheel = WheelName.find(file.name)
-        if wheel is not None and wheel.project == project:
-            yield str(wheel.version)

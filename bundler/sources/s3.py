@@ -11,7 +11,7 @@ by the ordinary client through a signed URL, which lives for one run and is in n
 
 import base64
 import binascii
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Lock
@@ -40,6 +40,8 @@ _EXPIRES: Final = 12 * 3600
 _ATTEMPTS: Final = 4
 _DENIED: Final = frozenset({401, 403})
 _NO_VERSION: Final = "null"
+_ENTRIES: Final = {"list_objects_v2": "Contents", "list_object_versions": "Versions"}
+"""Where the answer of each listing has its entries."""
 _CREDENTIALS: Final = "credentials come from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or from AWS_PROFILE"
 
 
@@ -131,43 +133,37 @@ class BucketSource:
         return bool(answer and _version(answer))
 
     def _objects(self, bucket: str, prefix: str, reference: Reference) -> Iterator[_Object]:
-        named = {"Bucket": bucket, "Prefix": prefix}
-        count = 0
-        following: dict[str, str] = {}
-        while True:
-            answer = self._ask("list_objects_v2", reference, bucket, **named, **following) or {}
-            for entry in answer.get("Contents", ()):
+        for entries in self._pages("list_objects_v2", bucket, prefix, reference):
+            for entry in entries:
                 yield _Object(entry["Key"], _size(entry, "Size", reference), str(entry.get("ETag", "")))
-            count += len(answer.get("Contents", ()))
-            _bounded(count, reference)
-            if not answer.get("IsTruncated") or not answer.get("NextContinuationToken"):
-                return
-            following = {"ContinuationToken": answer["NextContinuationToken"]}
 
-    def _versions(self, bucket: str, prefix: str, reference: Reference) -> "tuple[_Object, ...]":
+    def _versions(self, bucket: str, prefix: str, reference: Reference) -> tuple[_Object, ...]:
         """The objects with their versions; none where listing them is not allowed."""
-        found: list[_Object] = []
-        count = 0
-        following: dict[str, str] = {}
-        while True:
-            try:
-                answer = self._ask("list_object_versions", reference, bucket, Bucket=bucket, Prefix=prefix, **following)
-            except SourceDeniedError:
-                return ()
-            entries = (answer or {}).get("Versions", ())
-            found += [
+        try:
+            return tuple(
                 _Object(entry["Key"], _size(entry, "Size", reference), str(entry.get("ETag", "")), _version(entry))
+                for entries in self._pages("list_object_versions", bucket, prefix, reference)
                 for entry in entries
                 if entry.get("IsLatest") and not entry["Key"].endswith("/")
-            ]
+            )
+        except SourceDeniedError:
+            return ()
+
+    def _pages(
+        self, operation: str, bucket: str, prefix: str, reference: Reference
+    ) -> Iterator[Sequence[Mapping[str, Any]]]:
+        """What a listing has, page by page; the answers of the two that there are differ in their names only."""
+        count = 0
+        following: dict[str, str] = {}
+        while True:
+            answer = self._ask(operation, reference, bucket, Bucket=bucket, Prefix=prefix, **following) or {}
+            entries = answer.get(_ENTRIES[operation], ())
+            yield entries
             count += len(entries)
             _bounded(count, reference)
-            if answer is None or not answer.get("IsTruncated"):
-                return tuple(found)
-            following = {
-                "KeyMarker": answer.get("NextKeyMarker", ""),
-                "VersionIdMarker": answer.get("NextVersionIdMarker", ""),
-            }
+            following = _following(operation, answer)
+            if not following:
+                return
 
     def _near(self, bucket: str, key: str, reference: Reference) -> str:
         folder = key.rpartition("/")[0]
@@ -291,6 +287,19 @@ def _parts(reference: Reference) -> tuple[str, str]:
 
 def _status(error: Any) -> int:
     return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+
+
+def _following(operation: str, answer: Mapping[str, Any]) -> dict[str, str]:
+    """What asks for the next page of a listing; empty behind the last."""
+    if not answer.get("IsTruncated"):
+        return {}
+    if operation == "list_object_versions":
+        return {
+            "KeyMarker": answer.get("NextKeyMarker", ""),
+            "VersionIdMarker": answer.get("NextVersionIdMarker", ""),
+        }
+    token = answer.get("NextContinuationToken")
+    return {"ContinuationToken": token} if token else {}
 
 
 def _size(answer: Mapping[str, Any], key: str, reference: Reference) -> int:

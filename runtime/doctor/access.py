@@ -97,7 +97,7 @@ def _unguarded(root: Root, places: list[Path]) -> Finding:
 def _open_to_all(root: Root) -> set[Path]:
     """What everybody may write to: of the root's places, of its shards, and of the active generation."""
     places = {*_folders(root), *_files(root)}
-    for shards in (root.path / "recipes", root.path / "blobs" / "sha256", root.generations):
+    for shards in (root.recipes, root.blobs, root.generations):
         with suppress(OSError):  # not there, or out of this user's sight
             places.update(shards.iterdir())
     if (folder := _active(root)) is not None:
@@ -117,7 +117,7 @@ def _is_open(path: Path) -> bool:
 def _folders(root: Root) -> list[Path]:
     """The folders that an install writes to, and those that are read first."""
     folders = [root.path, root.generations, root.ledger, root.trust, root.state]
-    folders += [root.path / "blobs", root.path / "blobs" / "sha256", root.path / "recipes"]
+    folders += [root.blobs.parent, root.blobs, root.recipes]
     if (active := _active(root)) is not None:
         folders += [active, active / "lines"]
     return folders
@@ -125,7 +125,7 @@ def _folders(root: Root) -> list[Path]:
 
 def _files(root: Root) -> list[Path]:
     """The files that every command reads."""
-    return [root.path / MARKER, root.trust / "root.json"]
+    return [root.path / MARKER, root.trust_file]
 
 
 def _active(root: Root) -> Path | None:

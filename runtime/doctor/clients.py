@@ -3,11 +3,11 @@
 * Found by their metadata, never imported. Versions are compared with those that were tried against a root.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from manifests.distributions import release
 from manifests.errors import listing
 from manifests.finding import Finding, Subject
 from runtime.doctor.variables import is_true, leads_there
@@ -89,6 +89,12 @@ def look(present: Mapping[str, str], site: Site) -> Iterator[Finding]:
         yield SUBJECT.note("telemetry", what, fix=fix)
     if not found:
         yield SUBJECT.note("no-clients", "this Python has none of the clients that are known here")
+
+
+def release(version: str) -> tuple[int, ...]:
+    """The numbers that a version begins with: `(2, 13, 0)` for `2.13.0+cpu`; none for what is no version."""
+    match = re.match(r"\d+(?:\.\d+)*", version)
+    return tuple(int(part) for part in match[0].split(".")) if match else ()
 
 
 def _is_onnxruntime(name: str) -> bool:

@@ -191,8 +191,8 @@ def _leftovers(root: Root) -> Iterator[Path]:
 
 
 def _shards(root: Root) -> Iterator[Path]:
-    yield from (root.path / "blobs" / "sha256").glob("??")
-    yield from (root.path / "recipes").glob("??")
+    yield from root.blobs.glob("??")
+    yield from root.recipes.glob("??")
 
 
 def _is_busy(lock: Path) -> bool:

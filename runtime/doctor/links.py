@@ -13,9 +13,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
-from manifests.errors import listing
+from manifests.errors import BusyError, listing
 from manifests.finding import Finding, Subject
-from manifests.locks import try_lock
+from manifests.locks import lock_folder
 from runtime.links import Placer, Way
 from runtime.root import Root
 
@@ -42,7 +42,7 @@ def look(root: Root, option: str) -> Iterator[Finding]:
         yield SUBJECT.note("links-not-tried", f"links were not tried: this user cannot write to {root.state}")
     else:
         yield from _try(root.state, option)
-    blobs = root.path / "blobs"
+    blobs = root.blobs.parent
     if blobs.is_dir() and root.generations.is_dir() and blobs.stat().st_dev != root.generations.stat().st_dev:
         yield SUBJECT.warning(
             "split-root",
@@ -81,21 +81,15 @@ def _try(state: Path, option: str) -> Iterator[Finding]:
 def _alone(folder: Path) -> Iterator[bool | None]:
     """Whether this process has `folder` for itself meanwhile; None where a folder cannot be locked."""
     try:
-        descriptor = os.open(folder, os.O_RDONLY)
-    except OSError:  # Windows opens no folders
-        yield None
+        descriptor = lock_folder(Path(os.path.realpath(folder)), busy="")
+    except BusyError:
+        yield False
         return
     try:
-        yield _is_locked(descriptor)
+        yield None if descriptor is None else True
     finally:
-        os.close(descriptor)
-
-
-def _is_locked(descriptor: int) -> bool | None:
-    try:
-        return try_lock(descriptor, exclusive=True)
-    except OSError:
-        return None
+        if descriptor is not None:
+            os.close(descriptor)
 
 
 def judge(found: Links, option: str = "") -> Iterator[Finding]:

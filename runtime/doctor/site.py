@@ -15,12 +15,10 @@ from runtime.doctor import (
     filesystem,
     generation,
     links,
+    marker,
     providers,
     trust_state,
     variables,
-)
-from runtime.doctor import (
-    root as root_,
 )
 from runtime.doctor.clients import Site
 from runtime.root import Root
@@ -30,9 +28,9 @@ def checks(
     path: Path, *, given: Path | None, environ: Mapping[str, str], now: datetime, present: Mapping[str, str]
 ) -> Iterator[Check]:
     """The checks of the root at `path`, `given` being what `--root` said; `present` are this Python's distributions."""
-    yield root_.SUBJECT, lambda: root_.look(path, root_.rule(given, environ))
-    yield root_.SUBJECT, lambda: filesystem.look(root_.SUBJECT, path, elsewhere=filesystem.ROOT_ELSEWHERE)
-    root = Root(path) if root_.is_there(path) else None
+    yield marker.SUBJECT, lambda: marker.look(path, marker.rule(given, environ))
+    yield marker.SUBJECT, lambda: filesystem.look(marker.SUBJECT, path, elsewhere=filesystem.ROOT_ELSEWHERE)
+    root = Root(path) if marker.is_there(path) else None
     option = variables.option(given)
     if root is not None:
         yield from _inside(root, option)

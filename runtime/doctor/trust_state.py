@@ -10,15 +10,14 @@ from manifests.finding import Finding, Subject
 from manifests.keyring import Keyring
 from runtime import generations, ledger, trust
 from runtime.doctor import access
-from runtime.root import Root
+from runtime.root import TRUST_INIT, Root
 
 SUBJECT: Final = Subject("trust")
-_MAKE: Final = "bundle trust init --key KEY.pub.pem"
 
 
 def look(root: Root) -> Iterator[Finding]:
     """The root of trust. One that cannot be reached is for `access` to tell."""
-    if access.closed(root.trust / "root.json") or (os.path.lexists(root.trust) and not root.trust.is_dir()):
+    if access.closed(root.trust_file) or (os.path.lexists(root.trust) and not root.trust.is_dir()):
         return
     try:
         keyring = trust.load(root)
@@ -27,8 +26,8 @@ def look(root: Root) -> Iterator[Finding]:
             "no-root-of-trust", error.message, fix=f"{error.hint} --root {shlex.quote(str(root.path))}"
         )
     except (FormatError, KeyFileError) as error:
-        path, place = (shlex.quote(str(each)) for each in (root.trust / "root.json", root.path))
-        fix = f"bring {path} back from a copy; else: mv {path} {path}.aside && {_MAKE} --root {place}"
+        path, place = (shlex.quote(str(each)) for each in (root.trust_file, root.path))
+        fix = f"bring {path} back from a copy; else: mv {path} {path}.aside && {TRUST_INIT} --root {place}"
         yield SUBJECT.problem("root-of-trust-damaged", error.message, fix=fix)
     else:
         yield judge_keys(keyring)

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from manifests.content import Model
+from manifests.content import Item, Model, Package
 from manifests.digest import Digest
-from runtime.lines import Line
+from runtime.lines import Line, signature_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,3 +43,13 @@ Entry: TypeAlias = Linked | Generated | Pointer
 
 Layout: TypeAlias = Callable[[Model, Line], Iterator[Entry]]
 """One family of clients: everything that they look for, for one model."""
+
+
+def signed_files(item: Item, line: Line, folder: Callable[[Package], str]) -> Iterator[Entry]:
+    """The files of every package, in the `folder` that is its own; its signature lies outside of what it signs."""
+    for package in item.packages:
+        for file in package.files:
+            yield Linked(f"{folder(package)}/{file.path}", file.digest, file.size)
+        signature = line.signatures.get(signature_key(item, package))
+        if signature is not None:
+            yield Generated(f"signatures/{item.id}/{package.id}.sig", signature.encode())

@@ -5,11 +5,12 @@ sign, because an extra file inside would break it.
 """
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Final
 
 from manifests.content import Model, Package
-from runtime.layouts.base import Entry, Generated, Linked
-from runtime.lines import Line, signature_key
+from runtime.layouts.base import Entry, signed_files
+from runtime.lines import Line
 
 NAME: Final = "directory"
 
@@ -21,9 +22,4 @@ def folder(model: Model, package: Package) -> str:
 
 def entries(model: Model, line: Line) -> Iterator[Entry]:
     """The files of every package, and its model signature."""
-    for package in model.packages:
-        for file in package.files:
-            yield Linked(f"{folder(model, package)}/{file.path}", file.digest, file.size)
-        signature = line.signatures.get(signature_key(model, package))
-        if signature is not None:
-            yield Generated(f"signatures/{model.id}/{package.id}.sig", signature.encode())
+    return signed_files(model, line, partial(folder, model))

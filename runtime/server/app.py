@@ -1,13 +1,13 @@
 """The HTTP application: routers over one data plane, and one rule for errors."""
 
 from importlib import metadata
-from typing import Final
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from manifests.errors import BundleError
+from manifests.kit import DISTRIBUTION
 from runtime.dataplane import DataPlane
 from runtime.server.errors import answer_bug, answer_bundle_error, answer_half_a_request, answer_http_exception
 from runtime.server.health import HealthRouter
@@ -15,8 +15,6 @@ from runtime.server.intake import Intake
 from runtime.server.limits import Limits
 from runtime.server.roboflow import RoboflowRouter
 from runtime.server.workers import Workers
-
-DISTRIBUTION: Final = "offline-bundle"
 
 
 def create_app(dataplane: DataPlane, *, limits: Limits | None = None) -> Starlette:

@@ -10,11 +10,10 @@ from manifests import canonical
 from manifests.errors import FormatError, NotARootError, UnsupportedFormatError
 from manifests.finding import Finding
 from runtime.doctor import access
-from runtime.root import FORMAT, Root
+from runtime.root import FORMAT, TRUST_INIT, Root
 from runtime.settings import MARKER, enclosing_root, lead
 
 SUBJECT: Final = access.SUBJECT
-_MAKE: Final = "bundle trust init --key KEY.pub.pem"
 
 
 def rule(given: Path | None, environ: Mapping[str, str]) -> str:
@@ -55,7 +54,7 @@ def _missing(path: Path, led: str) -> Finding:
         return SUBJECT.problem("root-above", what, fix=f"export BUNDLE_HOME={shlex.quote(str(outer))}")
     if path.is_dir() and any(path.iterdir()):
         what = f"{path} ({led}) has other things in it, and is not a root"
-        return SUBJECT.problem("no-root", what, fix=f"name an empty or a new folder: {_MAKE} --root FOLDER")
+        return SUBJECT.problem("no-root", what, fix=f"name an empty or a new folder: {TRUST_INIT} --root FOLDER")
     other = "; or set BUNDLE_HOME to a root, or unset it" if led == "BUNDLE_HOME" else ""
-    fix = f"{_MAKE} --root {shlex.quote(str(path))}{other}"
+    fix = f"{TRUST_INIT} --root {shlex.quote(str(path))}{other}"
     return SUBJECT.problem("no-root", f"there is no root at {path} ({led})", fix=fix)
