@@ -854,3 +854,85 @@ def test_the_program_crosses_the_gap_and_runs_a_model_there(tmp_path: Path, work
     offline(bundle, "install", carried, *root)
     answer = json.loads(offline(bundle, "infer", "sum/1", tmp_path / "in.npz", "--json", *root))
     assert answer[0]["outputs"][0]["data"] == [2.0, 2.0]
+
+
+# --- a folder that somebody else prepared
+
+
+def of_another_user(place: Path) -> None:
+    for path in (place, *place.rglob("*")):
+        os.chown(path, 65534, 65534, follow_symlinks=False)
+
+
+PREPARED: dict[str, tuple[Callable[[Path, Path], object], str]] = {
+    "owned by another user": (lambda place, _: of_another_user(place), "belongs to another user"),
+    "open to all": (lambda place, _: place.chmod(0o777), "may be written to by all"),
+    "bin leads elsewhere": (lambda place, other: (place / "bin").symlink_to(other), "bin is no folder"),
+    "environments lead elsewhere": (
+        lambda place, other: (place / "environments").symlink_to(other),
+        "environments is no folder",
+    ),
+    "a mark that is a link": (
+        lambda place, other: (
+            (place / ".offline-bundle").unlink(),
+            (place / ".offline-bundle").symlink_to(other / "new"),
+        ),
+        "cannot be used",
+    ),
+    "a mark that is a pipe": (
+        lambda place, _: ((place / ".offline-bundle").unlink(), os.mkfifo(place / ".offline-bundle")),
+        "is no plain file",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PREPARED)
+def test_a_folder_that_another_user_prepared_is_neither_run_nor_written_through(
+    name: str, kit: Path, site: Site, tmp_path: Path
+) -> None:
+    prepare, words = PREPARED[name]
+    if name == "owned by another user" and os.geteuid() != 0:
+        pytest.skip("only root can give a folder away")
+    other = tmp_path / "other"
+    other.mkdir()
+    site.place.mkdir()
+    (site.place / ".offline-bundle").touch()
+    planted = site.place / "environments" / "planted"
+    if name == "owned by another user":
+        planted.mkdir(parents=True)
+    prepare(site.place, other)
+    assert words in site.install(kit, code=1)
+    assert list(other.iterdir()) == []
+    assert not (site.place / "bin" / "bundle").exists()
+
+
+def test_an_old_environment_that_cannot_be_removed_is_in_nobodys_way(kit: Path, site: Site) -> None:
+    if os.geteuid() == 0:
+        pytest.skip("root may remove everything")
+    site.install(kit)
+    (old,) = (site.place / "environments").iterdir()
+    old.chmod(0o000)
+    try:
+        site.install(kit)
+        site.install(kit)
+        assert site.answer()
+    finally:
+        old.chmod(0o755)
+
+
+@pytest.mark.parametrize("name", ["PYTHONEXECUTABLE", "__PYVENV_LAUNCHER__"])
+def test_no_variable_makes_another_program_answer(kit: Path, site: Site, name: str) -> None:
+    site.install(kit)
+    done = subprocess.run(
+        [site.place / "bin" / "bundle", "--version"],
+        env={**os.environ, name: "/nowhere/python"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_others_may_not_hold_the_installers_lock(kit: Path, site: Site) -> None:
+    site.install(kit)
+    assert (site.place / ".offline-bundle").stat().st_mode & 0o777 == 0o600

@@ -38,7 +38,7 @@ def unpack(root: Path, out: Path, *, platform: str | None, python: str | None, a
     from runtime import kits
     from runtime.root import Root
 
-    here = kits.installed(Root.open(root))
+    here = kits.installed(Root.open(root.absolute()))
     if not here:
         hint = "`kits:` in a manifest lets its bundle bring one"
         raise NotARootError(f"no bundle brought a kit to {root}", hint=hint)
@@ -51,7 +51,7 @@ def unpack(root: Path, out: Path, *, platform: str | None, python: str | None, a
     (kit,) = fits
     kits.unpack(kit, out)
     if as_json:
-        show_json({"kit": str(out), **document(kit)})
+        show_json({"kit": str(out.absolute()), **document(kit)})
         return
     show(f"{out}: {described(kit)}")
     show(f"  every file is as it was signed in {kit.line}")

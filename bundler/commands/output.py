@@ -47,7 +47,8 @@ def show_table(rows: Iterable[Sequence[str]]) -> None:
 
 def counted(models: int, kits: int) -> str:
     """How much of which kind, in words."""
-    return f"{models} models" + (f", {kits} kits of the program" if kits else "")
+    named = "1 kit" if kits == 1 else f"{kits} kits"
+    return f"{models} models" + (f", {named} of the program" if kits else "")
 
 
 def is_terminal() -> bool:

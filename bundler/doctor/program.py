@@ -56,7 +56,8 @@ def observe(environ: Mapping[str, str]) -> Iterator[Program]:
 
 def judge(found: list[Program]) -> Finding:
     """What the first of these means."""
-    instead = f"type `{sys.executable} -m bundler` in its place"
+    place = kit_place()
+    instead = f"type `{f'{place}/bin/bundle' if place else f'{sys.executable} -m bundler'}` in its place"
     if not found:
         what = "`bundle` is not on PATH"
         return SUBJECT.note("not-on-path", what, fix=f"{instead}, or add {_folders()[0]} to PATH")

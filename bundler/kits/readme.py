@@ -1,5 +1,6 @@
 """What a kit says to people: what the site must have, and the one page `README.txt`."""
 
+import math
 import re
 from collections.abc import Iterator, Mapping
 from importlib.resources import files
@@ -37,7 +38,7 @@ def needs(kit: Kit) -> tuple[str, ...]:
     """What a site must have, in sentences."""
     linux = _LINUX.fullmatch(kit.platform)
     machine = f"Linux on {linux[3]} with glibc {linux[1]}.{linux[2]} or later" if linux else _NAMES.get(kit.platform)
-    unpacked = max(0.1, round(4 * sum(wheel.size for wheel in kit.wheels) / 10**9, 1))
+    unpacked = max(2, math.ceil(45 * sum(wheel.size for wheel in kit.wheels) / 10**9)) / 10
     return (
         machine or f"a machine of the platform {kit.platform}",
         f"CPython {kit.python}, 64 bit, any patch level, with its module venv (no pip, no ensurepip)",

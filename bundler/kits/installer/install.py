@@ -47,6 +47,8 @@ else:
 IS_WINDOWS = os.name == "nt"
 SUMS = "SHA256SUMS"
 PROGRAM, PYTHON = "bundle", "bundle-python"
+PATIENCE = 180
+"""Seconds until a program that is asked for its version counts as one that does not answer."""
 OURS = ".offline-bundle"
 COPY = ".kit.partial"
 AGAIN = "copy the kit again"
@@ -354,9 +356,9 @@ def install(kit: Kit, place: Path) -> None:
         switch(place, environment)
         for other in _made(kit, place):
             if other != environment:
-                print(f"removing {other}, whose place it took")
                 with suppress(OSError):
                     _remove(other)
+                    print(f"removed {other}, whose place it took")
         _tell(kit, place, environment, before)
 
 
@@ -368,13 +370,42 @@ def claimed(place: Path) -> Iterator[None]:
     if others and OURS not in others:
         names = _shown(", ".join(others[:3]))
         raise Refusal(f"{place} holds other things ({names}): name a new or an empty folder")
-    with (place / OURS).open("ab") as stream:
+    _refuse_what_others_prepared(place)
+    with _opened(place / OURS) as stream:
         _lock(stream.fileno(), place)
         os.set_inheritable(stream.fileno(), True)  # noqa: FBT003 - a child that outlives us still holds the lock
         _sync_folder(place)
         for leftover in [*place.glob("bin/.*.partial"), place / COPY]:
             _remove(leftover)
         yield
+
+
+def _refuse_what_others_prepared(place: Path) -> None:
+    """What lies in `place` is run: it must be ours alone to write, and lead nowhere else."""
+    if IS_WINDOWS:
+        return
+    status = place.lstat()
+    if status.st_uid not in {0, os.geteuid()} or status.st_mode & stat.S_IWOTH:
+        raise Refusal(f"{place} belongs to another user, or may be written to by all: name a folder of your own")
+    for name in ("bin", "environments"):
+        path = place / name
+        if os.path.lexists(path) and not stat.S_ISDIR(path.lstat().st_mode):
+            raise Refusal(f"{path} is no folder: remove it, or name another folder to install in")
+
+
+def _opened(marker: Path) -> BinaryIO:
+    """The file that says that a folder is ours, which is locked: a plain one, and no link. Others may not hold it."""
+    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    try:
+        descriptor = os.open(marker, flags, 0o600)
+    except OSError as error:
+        raise Refusal(f"{marker} cannot be used: {error.strerror}") from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise Refusal(f"{marker} is no plain file: name another folder to install in")
+    if not IS_WINDOWS:
+        os.fchmod(descriptor, 0o600)
+    return os.fdopen(descriptor, "r+b")
 
 
 def standing(kit: Kit, place: Path) -> Path | None:
@@ -395,7 +426,8 @@ def make(kit: Kit, place: Path) -> Path:
     for leftover in _made(kit, place):
         if leftover.name != before and not os.path.lexists(leftover / SUMS):
             print(f"removing what an installer that was stopped left in {leftover}")
-            _remove(leftover)
+            with suppress(OSError):
+                _remove(leftover)
     taken = {each.name for each in _made(kit, place)}
     names = [kit.name, *(f"{kit.name}-{number}" for number in range(2, len(taken) + 3))]
     environment = place / "environments" / next(name for name in names if name not in taken)
@@ -448,11 +480,13 @@ def objections(environment: Path, kit: Kit) -> str:
     """What is wrong with the program in `environment`, as it answers; empty if nothing is."""
     modules = ["manifests.bundle", *sorted({PROBES[extra] for extra in kit.extras if extra in PROBES})]
     code = "import importlib, sys\nfor name in sys.argv[1:]: importlib.import_module(name)"
-    for words in (["-m", "bundler", "--version"], ["-c", code, *modules]):
+    for words in (["-c", code, *modules], ["-m", "bundler", "--version"]):
         try:
             ended, said, complaint = _run(environment, *words)
         except OSError as error:
             return f"does not start: {error.strerror}"
+        except subprocess.TimeoutExpired:
+            return f"does not answer within {PATIENCE} seconds"
         if ended != 0:
             last = (complaint.strip() or f"no word, exit code {ended}").splitlines()[-1]
             return f"does not answer: {_shown(last)}"
@@ -462,7 +496,10 @@ def objections(environment: Path, kit: Kit) -> str:
 
 
 def _run(environment: Path, *words: str, shown: bool = False) -> tuple[int, str, str]:
-    """Exit code, stdout and stderr of the environment's Python, which holds the lock too and ends if we do."""
+    """Exit code, stdout and stderr of the environment's Python, which holds the lock for as long as it lives.
+
+    It is ended with us, unless we are killed. What is not shown has `PATIENCE` seconds.
+    """
     pipe = None if shown else subprocess.PIPE
     with subprocess.Popen(  # noqa: S603 - our own words
         [str(_python(environment)), "-I", *words],
@@ -470,7 +507,7 @@ def _run(environment: Path, *words: str, shown: bool = False) -> tuple[int, str,
         encoding="utf-8", errors="replace", close_fds=False, start_new_session=True,
     ) as child:  # fmt: skip
         try:
-            said, complaint = child.communicate()
+            said, complaint = child.communicate(timeout=None if shown else PATIENCE)
         except BaseException:
             with suppress(OSError):
                 child.kill() if sys.platform == "win32" else os.killpg(child.pid, signal.SIGKILL)
@@ -550,7 +587,8 @@ def switch(place: Path, environment: Path) -> None:
             text = f'@rem bundler.commands.main\r\n@"%~dp0{python}"{options} %*\r\n'
         else:
             python = shlex.quote(str(_python(environment)))
-            text = f'#!/bin/sh\n# bundler.commands.main\nexec {python}{options} "$@"\n'
+            quiet = "unset PYTHONEXECUTABLE __PYVENV_LAUNCHER__\n" if options else ""
+            text = f'#!/bin/sh\n# bundler.commands.main\n{quiet}exec {python}{options} "$@"\n'
         _publish(path, text.encode(), 0o755)
 
 
