@@ -97,7 +97,11 @@ def _caches(environ: Mapping[str, str]) -> Path:
 def _bucket_endpoint(environ: Mapping[str, str]) -> str | None:
     for name in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"):
         if endpoint := environ.get(name, "").rstrip("/"):
-            checked_url(endpoint, subject=name)
+            if "@" in checked_url(endpoint, subject=name).netloc:
+                raise SourceError(
+                    f"{name}: an S3 endpoint's URL has no user or password",
+                    hint="credentials go into AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or into a profile",
+                )
             return endpoint
     return None
 

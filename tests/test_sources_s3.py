@@ -125,6 +125,9 @@ def test_a_public_bucket_needs_no_credentials(tmp_path: Path) -> None:
         ("s3://models/org/x/", SourceNotFoundError, "has nothing there", "org/m/config.json"),
         ("s3://models/no/where/", SourceNotFoundError, "has nothing there", "nothing is below no"),
         ("s3:///x", ManifestError, "names no bucket", "s3://BUCKET/KEY"),
+        ("s3://models//org/m", ManifestError, "an empty name between two slashes", "one slash each"),
+        ("s3://models//", ManifestError, "an empty name between two slashes", "one slash each"),
+        ("s3://models/org//m/", ManifestError, "an empty name between two slashes", "one slash each"),
         ("s3://UPPER CASE/x", ManifestError, "cannot be the name of a bucket", ""),
     ],
 )
@@ -310,3 +313,97 @@ def test_the_endpoint_is_where_the_environment_says(tmp_path: Path, name: str) -
     with pytest.raises(SourceError, match=name) as caught:
         Settings.read({**environ, name: "http://user:hush@[x"})
     assert "hush" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"])
+@pytest.mark.parametrize("user", ["user:hush@", "hush@", "@"])
+def test_an_endpoint_with_a_password_is_refused_and_not_quoted(tmp_path: Path, name: str, user: str) -> None:
+    environ = {"HOME": str(tmp_path), "PIP_CONFIG_FILE": os.devnull, name: f"http://{user}127.0.0.1:9000"}
+    with pytest.raises(SourceError, match=f"{name}: .* no user or password") as caught:
+        Settings.read(environ)
+    assert "AWS_ACCESS_KEY_ID" in caught.value.hint
+    assert "hush" not in f"{caught.value} {caught.value.hint}"
+
+
+ROW = "<Contents><Key>org/m.bin</Key><ETag>e</ETag><Size>3</Size></Contents>"
+TRUNCATED = "<IsTruncated>true</IsTruncated>"
+NOT_ITS = "is not S3's"
+
+
+def listing_of(rows: str, root: str = "ListBucketResult") -> str:
+    return f"<{root}>{rows}</{root}>"
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        pytest.param(listing_of("<Contents><Size>3</Size></Contents>"), NOT_ITS, id="no key"),
+        pytest.param(listing_of("<Contents><Key></Key><Size>3</Size></Contents>"), NOT_ITS, id="an empty key"),
+        pytest.param(listing_of("<Contents><Key>org/x</Key><Size>abc</Size></Contents>"), NOT_ITS, id="size"),
+        pytest.param(listing_of(ROW.replace("<Size>", "<LastModified>never</LastModified><Size>")), NOT_ITS, id="time"),
+        pytest.param(listing_of("<Contents><Key>a</Key><Key>b</Key></Contents>"), NOT_ITS, id="two keys"),
+        pytest.param(listing_of("<Contents><Key>org/x</Key></Contents>"), "gives no size", id="no size"),
+        pytest.param(listing_of(ROW)[:-9], NOT_ITS, id="broken off"),
+        pytest.param("garbage", NOT_ITS, id="garbage"),
+        pytest.param("", NOT_ITS, id="nothing"),
+        pytest.param(listing_of(ROW + " " * 17 * 1024**2), NOT_ITS, id="too long"),
+        pytest.param("<!DOCTYPE html><html><body><br>Log in</body></html>", NOT_ITS, id="a login page"),
+        pytest.param("<html><body>Log in</body></html>", NOT_ITS, id="a login page that is XML"),
+        pytest.param(listing_of(ROW + TRUNCATED), "breaks off", id="more, and no token"),
+    ],
+)
+def test_an_answer_that_is_not_s3_is_told_as_that(signed_in: None, body: str, words: str) -> None:
+    with serving(lambda request: request.send(body.encode())) as url, pytest.raises(SourceError, match=words) as caught:
+        listed(url, "s3://b/org/")
+    assert "500" not in str(caught.value)
+    assert "try again" not in caught.value.hint
+
+
+def test_a_login_page_is_no_object(signed_in: None) -> None:
+    with (
+        serving(lambda request: request.send(b"<html>Log in</html>", Content_Type="text/html")) as url,
+        pytest.raises(SourceError, match=NOT_ITS),
+    ):
+        listed(url, "s3://b/org/m.bin")
+
+
+def test_an_error_inside_an_answer_of_200_is_still_one_to_try_again(signed_in: None) -> None:
+    body = b"<Error><Code>InternalError</Code></Error>"
+    with (
+        serving(lambda request: request.send(body)) as url,
+        pytest.raises(SourceUnreachableError, match="InternalError") as caught,
+    ):
+        listed(url, "s3://b/org/")
+    assert "try again" in caught.value.hint
+
+
+@pytest.mark.parametrize(("repeats", "most"), [(True, 2), (False, 20)])
+def test_a_listing_of_empty_pages_ends(
+    signed_in: None, monkeypatch: pytest.MonkeyPatch, repeats: bool, most: int
+) -> None:
+    monkeypatch.setattr(s3, "MAXIMUM_PAGES", 20)
+    asked: list[str] = []
+
+    def answer(request: Request) -> None:
+        asked.append(request.path)
+        token = 1 if repeats else len(asked)
+        request.send(listing_of(f"{TRUNCATED}<NextContinuationToken>t{token}</NextContinuationToken>").encode())
+
+    with serving(answer) as url, pytest.raises(SourceError, match="does not end"):
+        listed(url, "s3://b/org/")
+    assert len(asked) == most
+
+
+def test_a_listing_of_versions_that_breaks_off_is_not_taken_for_whole(signed_in: None) -> None:
+    row = "<Version><Key>org/m.bin</Key><VersionId>v1</VersionId><IsLatest>true</IsLatest><Size>3</Size></Version>"
+
+    def answer(request: Request) -> None:
+        if "versions" in parse_qs(urlsplit(request.path).query, keep_blank_values=True):
+            request.send(listing_of(row + TRUNCATED, "ListVersionsResult").encode())
+        elif "list-type" in request.path:
+            request.send(listing_of(ROW).encode())
+        else:
+            request.send(b"abc", ETag="e", x_amz_version_id="v1")
+
+    with serving(answer) as url, pytest.raises(SourceError, match="breaks off"):
+        listed(url, "s3://b/org/")

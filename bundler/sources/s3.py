@@ -6,11 +6,13 @@ by the ordinary client through a signed URL, which lives for one run and is in n
 * Where there are no credentials, nothing is signed.
 * The pin is the object's version where the bucket keeps versions, and its ETag: one only says whether to look again.
 * What was locked out of a prefix stays as it was locked until an upgrade is asked for, whatever lies there now.
-* Every listing has a bound.
+* Every listing has a bound, in objects and in pages; one that breaks off is an error, never a shorter listing.
+* An answer that is not S3's (a login page, a broken listing) is told as that.
 """
 
 import base64
 import binascii
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -35,6 +37,10 @@ from manifests.errors import (
 
 MAXIMUM_OBJECTS: Final = 100_000
 """Objects below a prefix."""
+MAXIMUM_PAGES: Final = 1_000
+"""Pages of one listing: some servers give less than the usual 1000 objects in each, and an empty one counts too."""
+_MAXIMUM_PAGE: Final = 16 * 1024**2
+"""Bytes of a page that are parsed: 1000 of the longest keys are 4 MiB."""
 _EXPIRES: Final = 12 * 3600
 """Seconds that a signed URL is good for: a slow download is resumed by the next run with a new one."""
 _ATTEMPTS: Final = 4
@@ -42,6 +48,12 @@ _DENIED: Final = frozenset({401, 403})
 _NO_VERSION: Final = "null"
 _ENTRIES: Final = {"list_objects_v2": "Contents", "list_object_versions": "Versions"}
 """Where the answer of each listing has its entries."""
+_LISTING: Final = re.compile(rb"\s*(?:<\?xml[^>]{0,200}>\s*)?<(?:\w+:)?(?:List\w*Result|Error)[\s/>]")
+"""How the body of an answer begins: some servers name both listings alike."""
+_BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
+_GARBLED: Final = "Garbled"
+"""Marks an answer of status 200 that botocore takes for one of 500, because it is not XML."""
+_FOREIGN: Final = "is AWS_ENDPOINT_URL the address of an S3 server, and does no login page answer for it?"
 _CREDENTIALS: Final = "credentials come from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or from AWS_PROFILE"
 
 
@@ -120,6 +132,8 @@ class BucketSource:
         answer = self._ask("head_object", reference, bucket, ChecksumMode="ENABLED", **named)
         if answer is None:
             return None
+        if not answer.get("ETag") and str(answer.get("ContentType", "")).startswith("text/html"):
+            raise self._foreign(reference)
         return _Object(
             key,
             _size(answer, "ContentLength", reference),
@@ -135,16 +149,16 @@ class BucketSource:
     def _objects(self, bucket: str, prefix: str, reference: Reference) -> Iterator[_Object]:
         for entries in self._pages("list_objects_v2", bucket, prefix, reference):
             for entry in entries:
-                yield _Object(entry["Key"], _size(entry, "Size", reference), str(entry.get("ETag", "")))
+                yield _Object(self._key(entry, reference), _size(entry, "Size", reference), str(entry.get("ETag", "")))
 
     def _versions(self, bucket: str, prefix: str, reference: Reference) -> tuple[_Object, ...]:
         """The objects with their versions; none where listing them is not allowed."""
         try:
             return tuple(
-                _Object(entry["Key"], _size(entry, "Size", reference), str(entry.get("ETag", "")), _version(entry))
+                _Object(key, _size(entry, "Size", reference), str(entry.get("ETag", "")), _version(entry))
                 for entries in self._pages("list_object_versions", bucket, prefix, reference)
                 for entry in entries
-                if entry.get("IsLatest") and not entry["Key"].endswith("/")
+                if entry.get("IsLatest") and not (key := self._key(entry, reference)).endswith("/")
             )
         except SourceDeniedError:
             return ()
@@ -155,15 +169,18 @@ class BucketSource:
         """What a listing has, page by page; the answers of the two that there are differ in their names only."""
         count = 0
         following: dict[str, str] = {}
-        while True:
+        asked: list[dict[str, str]] = []
+        while following not in asked and len(asked) < MAXIMUM_PAGES:
+            asked.append(following)
             answer = self._ask(operation, reference, bucket, Bucket=bucket, Prefix=prefix, **following) or {}
             entries = answer.get(_ENTRIES[operation], ())
             yield entries
             count += len(entries)
             _bounded(count, reference)
-            following = _following(operation, answer)
+            following = _following(operation, answer, reference)
             if not following:
                 return
+        raise SourceError(f"{reference}: the endpoint's listing does not end", hint=_FOREIGN)
 
     def _near(self, bucket: str, key: str, reference: Reference) -> str:
         folder = key.rpartition("/")[0]
@@ -172,7 +189,7 @@ class BucketSource:
             answer = self._ask("list_objects_v2", reference, bucket, **named) or {}
         except SourceDeniedError:
             return ""
-        names = [entry["Key"] for entry in answer.get("Contents", ())]
+        names = [self._key(entry, reference) for entry in answer.get("Contents", ())]
         return f"there are: {printable(listing(names))}" if names else f"nothing is below {printable(folder) or bucket}"
 
     def _ask(self, operation: str, reference: Reference, bucket: str, **named: object) -> dict[str, Any] | None:
@@ -184,7 +201,8 @@ class BucketSource:
         with self._translated(reference, bucket):
             client = self._client(bucket)
             try:
-                answer: dict[str, Any] = getattr(client, operation)(**named)
+                with self._understood(reference):
+                    answer: dict[str, Any] = getattr(client, operation)(**named)
             except ClientError as error:
                 code = str(error.response.get("Error", {}).get("Code", ""))
                 if _status(error) == 404 and code != "NoSuchBucket":
@@ -212,7 +230,7 @@ class BucketSource:
         if self._session is None:
             self._session = boto3.Session()
         self._signs = self._session.get_credentials() is not None
-        return self._session.client(
+        client = self._session.client(
             "s3",
             region_name=region or None,
             endpoint_url=self._settings.buckets.endpoint,
@@ -224,6 +242,31 @@ class BucketSource:
                 retries={"total_max_attempts": min(_ATTEMPTS, patience.attempts), "mode": "standard"},
             ),
         )
+        for operation in ("ListObjectsV2", "ListObjectVersions"):
+            client.meta.events.register_first(f"before-parse.*.{operation}", _check_body)  # runs before that of `s3.*`
+        return client
+
+    @contextmanager
+    def _understood(self, reference: Reference) -> Iterator[None]:
+        """What botocore's parser stumbles over in an answer, as an error of the source."""
+        from botocore.exceptions import BotoCoreError  # noqa: PLC0415 - boto3 is slow to import
+        from botocore.parsers import ResponseParserError  # noqa: PLC0415
+
+        try:
+            yield
+        except BotoCoreError:  # some are a ValueError too
+            raise
+        except (ResponseParserError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise self._foreign(reference) from error
+
+    def _foreign(self, reference: Reference) -> SourceError:
+        return SourceError(f"{reference}: the answer of {self._where()} is not S3's", hint=_FOREIGN)
+
+    def _key(self, entry: Mapping[str, Any], reference: Reference) -> str:
+        key = entry.get("Key")
+        if not isinstance(key, str) or not key:
+            raise self._foreign(reference)
+        return key
 
     @contextmanager
     def _translated(self, reference: Reference, bucket: str) -> Iterator[None]:
@@ -255,10 +298,15 @@ class BucketSource:
             raise SourceDeniedError(told, hint=_CREDENTIALS) from error
         except exceptions.BotoCoreError as error:
             raise SourceError(f"{reference}: {type(error).__name__} from the S3 client") from error
+        except ValueError as error:  # its words quote the URL of a profile's endpoint
+            hint = "look at AWS_ENDPOINT_URL, AWS_REGION and the endpoint_url of the profile"
+            raise SourceError(f"{reference}: the S3 client cannot use its settings", hint=hint) from error
 
     def _refusal(self, error: Any, reference: Reference, bucket: str) -> SourceError:
         """The error for an answer that is none."""
         status, code = _status(error), printable(str(error.response.get("Error", {}).get("Code", "")))[:60]
+        if error.response.get(_GARBLED):
+            return self._foreign(reference)
         if code == "NoSuchBucket":
             return SourceNotFoundError(f"{reference}: {self._where()} has no bucket {bucket}")
         told = f"{reference}: {self._where()} answered {status}" + (f" ({code})" if not code.isdecimal() else "")
@@ -282,24 +330,40 @@ def _parts(reference: Reference) -> tuple[str, str]:
     bucket, _, key = unescape(reference.location).partition("/")
     if not bucket:
         raise ManifestError(f"{reference} names no bucket", hint="s3://BUCKET/KEY or s3://BUCKET/PREFIX/")
+    if "//" in f"/{key}":
+        raise ManifestError(
+            f"{reference}: an empty name between two slashes",
+            hint="one slash each: s3://BUCKET/KEY or s3://BUCKET/PREFIX/",
+        )
     return bucket, key
+
+
+def _check_body(response_dict: Mapping[str, Any], customized_response_dict: dict[str, Any], **_: object) -> None:
+    """Called by botocore with the answer to a listing, before it makes an error 500 of one that is not XML."""
+    if response_dict["status_code"] != 200:
+        return
+    body = response_dict["body"]
+    if len(body) > _MAXIMUM_PAGE or not _LISTING.match(body.removeprefix(_BYTE_ORDER_MARK)):
+        raise ValueError("not a listing")
+    customized_response_dict[_GARBLED] = b"<Error" not in body[:500]
 
 
 def _status(error: Any) -> int:
     return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
 
 
-def _following(operation: str, answer: Mapping[str, Any]) -> dict[str, str]:
+def _following(operation: str, answer: Mapping[str, Any], reference: Reference) -> dict[str, str]:
     """What asks for the next page of a listing; empty behind the last."""
     if not answer.get("IsTruncated"):
         return {}
     if operation == "list_object_versions":
-        return {
-            "KeyMarker": answer.get("NextKeyMarker", ""),
-            "VersionIdMarker": answer.get("NextVersionIdMarker", ""),
-        }
-    token = answer.get("NextContinuationToken")
-    return {"ContinuationToken": token} if token else {}
+        named = {"KeyMarker": answer.get("NextKeyMarker"), "VersionIdMarker": answer.get("NextVersionIdMarker")}
+    else:
+        named = {"ContinuationToken": answer.get("NextContinuationToken")}
+    following = {name: value for name, value in named.items() if value}
+    if next(iter(named)) not in following:
+        raise SourceError(f"{reference}: the endpoint's listing breaks off: it has more, and does not say from where")
+    return following
 
 
 def _size(answer: Mapping[str, Any], key: str, reference: Reference) -> int:
