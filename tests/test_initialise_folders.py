@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from bundler.initialise import local
 from bundler.manifest_file import load
 from initialising import (
     BERT,
@@ -99,7 +100,7 @@ def test_a_folder_becomes_the_models_that_are_in_it(place: Place, case: str) -> 
 
 def test_variants_of_a_graph_are_packages_of_one_model(place: Place) -> None:
     half, small = graph(dtype="float16"), graph(dtype="int8")
-    place.put({"m/car-fp16.onnx": half, "m/car.onnx": graph(), "m/car_int8.onnx": small, "m/car.b8.onnx": graph()})
+    place.put({"m/car-fp16.onnx": half, "m/car.onnx": graph(), "m/car_int8.onnx": small, "m/car.batch8.onnx": graph()})
     text = place.draft("m").text
     model = place.only("m")
     assert [(package.id, package.quantization) for package in model.packages] == [
@@ -149,14 +150,16 @@ def test_what_is_hidden_secret_or_of_a_tool_stays_and_is_named(place: Place) -> 
         assert name in draft.text.splitlines()[-1]
 
 
-def test_a_folder_that_a_source_could_not_name_is_listed_file_by_file(place: Place) -> None:
+def test_links_stay_in_the_folder_and_one_that_a_source_could_not_name_is_listed_file_by_file(place: Place) -> None:
     place.put({"elsewhere.bin": b"far", "m/x.bin": b"x", "m/.venv/lib": b"", "m/node_modules/y": b""})
     (place.folder / "m/far.bin").symlink_to(place.folder / "elsewhere.bin")
+    (place.folder / "m/near.bin").symlink_to("x.bin")
+    (place.folder / "m/models--a--b").symlink_to(place.folder)
     (place.folder / "m/broken.bin").symlink_to("nowhere")
     (place.folder / "m/around").symlink_to(place.folder / "m")
     text = place.draft("m").text
-    assert files(place.only("m")) == {"far.bin": "./m/far.bin", "x.bin": "./m/x.bin"}
-    for name in ("broken.bin", "around/", ".venv/", "node_modules/"):
+    assert files(place.only("m")) == {"near.bin": "./m/near.bin", "x.bin": "./m/x.bin"}
+    for name in ("far.bin (a link that leads out", "models--a--b/", "broken.bin", "around/", ".venv/", "node_modules/"):
         assert name in text.splitlines()[-1]
 
 
@@ -217,6 +220,8 @@ def test_with_no_arguments_the_current_folder_is_looked_at(place: Place) -> None
         (["gopher://x"], ManifestError.exit_code, "unknown scheme"),
         (["line.pem", "--name", "No Name"], 11, "cannot name a bundle line"),
         (["line.pem", "-o", "line.pem"], 50, "exists already"),
+        (["line.pem", "-o", "m.toml"], 2, "a manifest is written as YAML"),
+        (["line.pem", "-o", "m.json"], 2, "a manifest is written as YAML"),
         (["line.pem"], SourceError.exit_code, "line.pem is a private key"),
     ],
 )
@@ -249,6 +254,106 @@ def test_a_manifest_in_the_folder_of_its_model_does_not_carry_itself(place: Plac
     place.put({**REPOSITORY, "recipe.yaml": b"a: 1", "old.lock.json": b"{}"})
     assert place.only(*named).task == "embedding"
     assert paths(place) == sorted([*CARRIED, "recipe.yaml"])
+
+
+SECRETS = [
+    "id_rsa", "id_ed25519.old", "id_ecdsa", "id_dsa", "deploy_key", "key.txt", "prod.env", "x.pfx", "x.P12", "x.jks",
+    "x.ppk", "credentials.json", "sub/credentials", "labels.txt",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["graph", "repository", "nothing known"])
+def test_no_secret_is_carried_and_each_is_named(place: Place, kind: str) -> None:
+    given = {"graph": {"best.onnx": UNNAMED}, "repository": REPOSITORY, "nothing known": {"x.bin": b"x"}}[kind]
+    by_content = {"deploy_key", "key.txt", "labels.txt"}
+    key = b"x" * 5000 + b"-----BEGIN OPENSSH PRIVATE KEY-----\n"
+    for name in SECRETS:
+        place.put({f"m/{name}": key if name in by_content else b"x"})
+    place.put({f"m/{name}": content for name, content in given.items()})
+    (tree,) = local.trees("m", place.folder)
+    place.made("m")
+    assert not set(paths(place)) & set(SECRETS)
+    assert {name.removesuffix(" (a private key)") for name in tree.left_out} >= set(SECRETS)
+    assert "left out: " in place.draft("m").notes[-1]
+
+
+@pytest.mark.parametrize("name", ["id_rsa", "prod.env", "x.pfx"])
+def test_a_secret_that_is_named_itself_is_refused(place: Place, name: str) -> None:
+    place.put({name: b"x"})
+    with pytest.raises(SourceError, match="is called as secrets are"):
+        place.draft(name)
+
+
+def test_the_links_of_a_snapshot_lead_to_the_blobs_of_its_download_only(place: Place) -> None:
+    snapshot = place.folder / "models--org--name/snapshots/abc"
+    snapshot.mkdir(parents=True)
+    place.put({"models--org--name/blobs/1": BERT, "models--org--other/blobs/1": b"w", "far": b"far"})
+    (snapshot / "config.json").symlink_to("../../blobs/1")
+    (snapshot / "model.safetensors").symlink_to("../../../models--org--other/blobs/1")
+    (snapshot / "far.txt").symlink_to(place.folder / "far")
+    assert list(files(place.only("models--org--name"))) == ["config.json"]
+    assert "far.txt (a link that leads out" in place.draft("models--org--name").text
+
+
+@pytest.mark.parametrize("kind", ["repository", "nothing known", "class list", "snapshot"])
+def test_what_git_lfs_left_in_a_folder_is_refused(place: Place, kind: str) -> None:
+    pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:12\nsize 12\n"
+    given = {
+        "repository": {"m/config.json": BERT, "m/model.safetensors": pointer},
+        "nothing known": {"m/weights.bin": pointer},
+        "class list": {"m/best.onnx": UNNAMED, "m/labels.txt": pointer},
+        "snapshot": {"models--m--n/snapshots/a/model.safetensors": pointer},
+    }[kind]
+    place.put(given)
+    with pytest.raises(SourceError, match="pointer that Git LFS leaves"):
+        place.draft("models--m--n" if kind == "snapshot" else "m")
+
+
+@pytest.mark.parametrize("others", [(), ("best.onnx",)])
+def test_an_empty_download_is_skipped_and_nothing_at_all_is_an_error(place: Place, others: tuple[str, ...]) -> None:
+    (place.folder / "hub/models--org--name/snapshots/abc").mkdir(parents=True)
+    place.put({"best.onnx": DETECTOR})
+    if not others:
+        with pytest.raises(SourceNotFoundError, match="no model in what was named"):
+            place.draft("hub")
+    else:
+        assert "org/name: nothing of it was downloaded" in place.draft("hub", *others).notes[0]
+        assert place.only("hub", *others).id == "best/1"
+
+
+def test_a_manifest_that_could_not_be_read_again_is_not_written(place: Place) -> None:
+    place.put({f"m/{number:04}-{'x' * 80}.gguf": b"G" for number in range(2800)})
+    with pytest.raises(SourceError, match="a manifest of more than") as caught:
+        place.draft("m")
+    assert "name the folder of one model" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("names", "models"),
+    [
+        (["efficientnet-b0", "efficientnet-b1"], 2), (["vit-b16", "vit-b32"], 2), (["a.batch4", "a.batch8"], 1),
+        (["cat-det", "cat-rec"], 2), (["det", "rec"], 1), (["ppocr_det", "ppocr_rec"], 1),
+        (["text_encoder", "image_encoder"], 2), (["encoder", "decoder"], 1), (["a-encoder", "decoder", "cat"], 3),
+    ],
+)  # fmt: skip
+def test_graphs_are_one_model_only_where_their_names_say_so(place: Place, names: list[str], models: int) -> None:
+    place.put({f"m/{name}.onnx": UNNAMED for name in names})
+    assert len(place.made("m").models) == models
+
+
+@pytest.mark.parametrize(
+    "card", [b"pipeline_tag: [a]", b"pipeline_tag: {a: b}", b"pipeline_tag: 0x" + b"f" * 100_000, b"license: [x]"]
+)
+def test_a_card_of_other_kinds_than_text_is_not_believed(place: Place, card: bytes) -> None:
+    place.put({**{f"m/{n}": c for n, c in REPOSITORY.items() if n != "modules.json"}})
+    place.put({"m/README.md": b"---\n" + card + b"\n---\n"})
+    assert "config.json says BertModel" in place.draft("m").text
+
+
+@pytest.mark.parametrize("number", [b"0x" + b"f" * 100_000, b"9" * 100_000])
+def test_names_that_have_no_text_are_none(place: Place, number: bytes) -> None:
+    place.put({"m/best.onnx": UNNAMED, "m/data.yaml": b"names: [" + number + b"]"})
+    assert list(files(place.only("m"))) == ["weights.onnx"]
 
 
 def test_a_bundle_in_the_folder_is_no_model(place: Place) -> None:

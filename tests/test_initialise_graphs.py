@@ -33,7 +33,17 @@ HEADS = [
     ("pose", graph(PICTURE, (1, 56, 8400)), "keypoint-detection", "yolov8", "17 points"),
     ("NHWC", graph((1, 640, 640, 3), (1, 84, 8400)), "object-detection", "yolov8", "NHWC"),
     ("rfdetr", graph(PICTURE, {"dets": (1, 300, 4), "labels": (1, 300, 91)}), "object-detection", "rfdetr", "RF-DETR"),
-    ("classes", graph((1, 3, 224, 224), (1, 1000)), "classification", None, "1000 classes"),
+    ("classes", graph((1, 3, 224, 224), {"logits": (1, 1000)}), "classification", None, "1000 classes"),
+    ("named classes", graph((1, 3, 8, 8), (1, 2), names="['a', 'b']"), "classification", None, "2 classes"),
+    ("a row", graph((1, 3, 224, 224), (1, 1000)), "raw", None, "classification, embedding?"),
+    ("features", graph((1, 3, 8, 8), {"feat_logits": (1, 512)}), "raw", None, "classification, embedding?"),
+    ("pictures encoded", graph((1, 3, 8, 8), {"image_embeds": (1, 512)}), "embedding", None, "guessed from its"),
+    ("yolox", graph(PICTURE, (1, 8400, 85)), "raw", None, "the file does not say"),
+    ("rt-detr", graph(PICTURE, (1, 300, 84)), "raw", None, "the file does not say"),
+    ("two numbers", graph(TOKENS, {"score": ("b", 1)}), "raw", None, "what comes out"),
+    ("pooled", graph(TOKENS, {"pooler_output": ("b", "d")}), "embedding", None, "tokenizer"),
+    ("long rows", graph(TOKENS, ("b", 64)), "embedding", None, "tokenizer"),
+    ("decoder", graph({**TOKENS, "encoder_hidden_states": ("b", "s", 384)}, ("b", "s", 384)), "raw", None, "one half"),
     ("encoder", graph((1, 3, 224, 224), (1, 197, 768)), "raw", None, "the file does not say"),
     ("text line", graph(("n", 3, 48, "w"), ("n", "t", 6625)), "raw", None, "text lines"),
     ("map", graph(OPEN, ("n", 1, "h", "w")), "raw", None, "a map comes out"),
@@ -131,6 +141,48 @@ def test_weights_that_should_lie_beside_a_graph_and_do_not_are_named(place: Plac
         place.draft(named)
 
 
+@pytest.mark.parametrize("name", ["yolox_s", "rtdetr-l", "rt-detr", "yolo_nas_s"])
+@pytest.mark.parametrize("task", ["", "detect"])
+def test_detectors_that_no_client_knows_as_yolo_are_raw(place: Place, name: str, task: str) -> None:
+    place.put({f"{name}.onnx": graph(PICTURE, (1, 25200, 85), task=task)})
+    assert f"called {name[:5]}" in place.draft(f"{name}.onnx").text
+    assert place.only(f"{name}.onnx").task == "raw"
+
+
+def test_one_row_of_what_is_called_yolo_is_not_taken_for_classes(place: Place) -> None:
+    place.put({"yolo_a.onnx": graph((1, 3, 8, 8), {"logits": (1, 9)})})
+    assert place.only("yolo_a.onnx").task == "raw"
+
+
+@pytest.mark.parametrize("location", [".env", ".ssh/id_rsa", "a/.b/c", "id_rsa", "prod.env", "key.txt", "far.bin"])
+@pytest.mark.parametrize("named", ["m", "m/best.onnx"])
+def test_a_graph_pulls_in_nothing_hidden_secret_or_from_elsewhere(place: Place, named: str, location: str) -> None:
+    place.put({"elsewhere": b"far", "m/best.onnx": external_graph(location)})
+    if location == "far.bin":
+        (place.folder / "m/far.bin").symlink_to(place.folder / "elsewhere")
+    else:
+        place.put({f"m/{location}": b"-----BEGIN OPENSSH PRIVATE KEY-----\n"})
+    with pytest.raises(SourceError, match="which is hidden, a secret or a link elsewhere"):
+        place.draft(named)
+
+
+@pytest.mark.parametrize("location", ["weights.onnx", "Weights.ONNX"])
+def test_weights_that_are_called_as_the_graph_in_its_package_are_refused(place: Place, location: str) -> None:
+    place.put({"m/best.onnx": external_graph(location), f"m/{location}": b"w" * 9})
+    with pytest.raises(SourceError, match="the name of the graph itself"):
+        place.draft("m/best.onnx")
+
+
+def test_a_graph_in_a_download_of_the_hub_finds_its_weights_among_the_blobs(place: Place) -> None:
+    cache = "models--org--name"
+    place.put({f"{cache}/blobs/1": external_graph("best.onnx_data"), f"{cache}/blobs/2": b"w"})
+    snapshot = place.folder / cache / "snapshots" / "abc"
+    (snapshot / "onnx").mkdir(parents=True)
+    (snapshot / "onnx/best.onnx").symlink_to("../../../blobs/1")
+    (snapshot / "onnx/best.onnx_data").symlink_to("../../../blobs/2")
+    assert "best.onnx_data" in files(place.only(f"{cache}/snapshots/abc/onnx/best.onnx"))
+
+
 @pytest.mark.parametrize("location", ["../secret", "/etc/passwd", "a\\b"])
 def test_weights_that_lie_elsewhere_are_refused(place: Place, location: str) -> None:
     place.put({"m/best.onnx": external_graph(location)})
@@ -143,6 +195,14 @@ def test_what_git_lfs_left_is_no_model(place: Place) -> None:
     with pytest.raises(SourceError, match="pointer that Git LFS leaves") as caught:
         place.draft("best.onnx")
     assert "git lfs pull" in caught.value.hint
+
+
+@pytest.mark.parametrize("named", ["m", "m/best.onnx"])
+def test_what_git_lfs_left_of_the_weights_beside_a_graph_is_refused(place: Place, named: str) -> None:
+    pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:12\nsize 12\n"
+    place.put({"m/best.onnx": external_graph("best.data"), "m/best.data": pointer})
+    with pytest.raises(SourceError, match=r"best\.data is the pointer"):
+        place.draft(named)
 
 
 def test_a_graph_that_cannot_be_read_is_carried_and_said(place: Place) -> None:
@@ -234,7 +294,15 @@ def test_no_name_is_more_than_a_name(place: Place, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "names", ["{0: 'a\\nmodels: []'}", "['\\x1b[2J', 'b']", "__import__('os')", "{" * 5000, "{0: 1" + "0" * 9000 + "}"]
+    "names",
+    [
+        "{0: 'a\\nmodels: []'}",
+        "['\\x1b[2J', 'b']",
+        "__import__('os')",
+        "{" * 5000,
+        "{0: 1" + "0" * 9000 + "}",
+        f"[0x{'f' * 100_000}]",
+    ],
 )
 def test_no_metadata_is_more_than_a_comment(place: Place, names: str) -> None:
     place.put({"best.onnx": graph(names=names, task="detect\nid: x", description="y\u2028z", license="a\tb")})

@@ -14,7 +14,7 @@ from bundler.sources.schemes import sources
 from hub_server import Hub, hub_of
 from initialising import BERT, CARRIED, DETECTOR, REPOSITORY, Place, files, graph, paths
 from loopback import hasty, serving
-from manifests.errors import ManifestError
+from manifests.errors import ManifestError, SourceNotFoundError
 
 Asking = Callable[..., initialise.Draft]
 
@@ -151,13 +151,21 @@ def test_a_prefix_of_a_bucket_is_looked_at_as_a_folder(
 
 
 def test_what_is_hidden_in_a_bucket_stays_there(place: Place, asked: Asking, bucket: str) -> None:
-    names = ("a.bin", ".env", "sub/.git/config", "line.pem", "sub/b.bin")
+    names = ("a.bin", ".env", "sub/.git/config", "line.pem", "sub/b.bin", "id_rsa", "sub/prod.env", "x.p12")
     place.put({f"served/models/m/{name}": b"x" for name in names})
     draft = asked("s3://models/m", bucket=bucket)
     place.put({"made.yaml": draft.text.encode()})
     place.built(AWS_ENDPOINT_URL=bucket)
     assert paths(place) == ["a.bin", "sub/b.bin"]
-    assert "line.pem" in draft.notes[0]
+    for name in set(names) - set(paths(place)):
+        assert name in draft.notes[0]
+
+
+@pytest.mark.parametrize("named", ["s3://models/m", "s3://models/m/id_rsa"])
+def test_a_secret_alone_in_a_bucket_is_not_carried(place: Place, asked: Asking, bucket: str, named: str) -> None:
+    place.put({"served/models/m/id_rsa": b"x"})
+    with pytest.raises(SourceNotFoundError, match="no model in what was named"):
+        asked(named, bucket=bucket)
 
 
 def test_a_large_graph_in_a_bucket_is_not_fetched_to_be_described(place: Place, asked: Asking, bucket: str) -> None:

@@ -40,6 +40,8 @@ def command(*, sources: tuple[str, ...], out: Path, name: str) -> None:
     folder = Path() if printed else out.parent
     if not printed and out.exists():
         raise StorageError(f"{out} exists already", hint="name another file with -o, or remove it")
+    if not printed and out.suffix not in {".yaml", ".yml"}:
+        raise click.UsageError(f"{out}: a manifest is written as YAML: name it .yaml or .yml, or - to print it")
     settings = Settings.read(os.environ)
     settings = replace(settings, patience=replace(settings.patience, attempts=_ATTEMPTS))
     with Client(settings, Notes()) as client:

@@ -15,6 +15,7 @@ from bundler.initialise.entries import Draft, Item, Model, Noted, Package, Tree
 from bundler.initialise.folders import Gathered
 from bundler.initialise.names import identified, is_generic
 from bundler.initialise.remote import Listed, Surroundings
+from bundler.manifest_file import MAXIMUM_SIZE
 from bundler.sources.reference import FILE, Reference, unescape
 from manifests.errors import SourceError, SourceNotFoundError, printable
 
@@ -41,7 +42,17 @@ def draft(sources: Sequence[str], *, name: str, folder: Path, surroundings: Surr
             beside |= found.beside
             if line := folders.left_out_note(found):
                 tail.append(f"{line} ({source})" if len(sources) > 1 else line)
-    return Draft(text.manifest(name, identified(models), tail), beside, (*notes, *tail))
+    if not models:
+        raise SourceNotFoundError("there is no model in what was named", hint=_NOWHERE)
+    return Draft(_checked(text.manifest(name, identified(models), tail)), beside, (*notes, *tail))
+
+
+def _checked(manifest: str) -> str:
+    if len(manifest.encode()) > MAXIMUM_SIZE:
+        raise SourceError(
+            f"what was named gives a manifest of more than {MAXIMUM_SIZE} bytes", hint="name the folder of one model"
+        )
+    return manifest
 
 
 def _look(source: str, folder: Path, surroundings: Surroundings | None, *, here: bool) -> list[Gathered]:
@@ -58,6 +69,10 @@ def _look(source: str, folder: Path, surroundings: Surroundings | None, *, here:
         listed = surroundings.look(source, folder)
     except SourceError as error:
         return [_unreached(reference, source, str(error))]
+    if not listed.tree.files:
+        return [
+            Gathered(left_out=list(listed.tree.left_out), notes=[f"{source}: nothing in it may be carried: skipped"])
+        ]
     return [_of_hub(reference, source, listed) if reference.scheme == _HUB else _of_bucket(reference, listed)]
 
 
@@ -65,6 +80,8 @@ def _local(tree: Tree, given: str, *, here: bool) -> Gathered:
     if Path(given).is_file():
         return folders.of_file(tree)
     if local.is_repository_download(tree):
+        if not tree.files:
+            return Gathered(notes=[f"{printable(tree.name)}: nothing of it was downloaded: skipped"])
         model = _renamed(repositories.model(tree, name=tree.name), tree.name)
         revision = tree.source.rpartition("/")[2]
         if _COMMIT.fullmatch(revision):

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from bundler.initialise import graphs, pickles, repositories
+from bundler.initialise import graphs, pickles, repositories, unwanted
 from bundler.initialise.entries import Item, Model, Noted, Package, Tree
 from bundler.initialise.names import is_generic, speaking
 from bundler.initialise.selection import as_pattern
@@ -19,7 +19,7 @@ from manifests.paths import checked_path
 
 _VARIANT: Final = re.compile(
     r"[-_.](?:fp32|fp16|f16|half|bf16|int8|uint8|q8|q4|q4f16|bnb4|qint8\w*|quant(?:ized)?|quantised|dynamic|static|"
-    r"sim(?:plified)?|opt(?:imi[sz]ed)?|O[1-4]|b\d{1,3}|batch\d{1,3})$",
+    r"sim(?:plified)?|opt(?:imi[sz]ed)?|O[1-4]|batch\d{1,3})$",
     re.IGNORECASE,
 )
 _GENERATED: Final = re.compile(r"last[-_.]?\d*|epoch[-_.]?\d+|checkpoint[-_.]?\d+", re.IGNORECASE)
@@ -59,8 +59,8 @@ def of_file(tree: Tree) -> Gathered:
         _take(found, graphs.model([graph], item.stem, {}, shared=True))
         found.notes += _unreadable([graph])
         return found
-    graphs.refuse_pointer(item)
-    graphs.refuse_private_key(item)
+    unwanted.refuse_pointer(item)
+    unwanted.refuse_secret(item)
     found.models.append(_carried(item, found) if _is_usable(item.name) else _file_by_file(item, found))
     return found
 
@@ -84,6 +84,7 @@ def of_tree(tree: Tree, *, name: str = "", repository: str = "") -> Gathered:
     found.notes += _unreadable(read)
     for made in _graph_models(read, beside, called):
         _take(found, made)
+        unwanted.refuse_pointers(beside[path] for path in sorted(made.used))
         used |= made.used
     used |= _others([item for item in rest if item.path not in used], rest, called, found)
     if not found.models and tree.files:
@@ -176,11 +177,13 @@ def _parts(items: Sequence[Item]) -> tuple[dict[str, str], Noted, str] | None:
     stems = {item.stem.lower() for item in items}
     if stems == {"textual", "visual"}:
         return {item.path: item.name.lower() for item in items}, Noted("embedding", "text and pictures"), "clip"
-    stages = {item.path: stage for item in items if (stage := _stage(item.stem))}
+    ocr = any("ocr" in stem for stem in stems)
+    stages = {item.path: stage for item in items if (stage := _stage(item.stem, within=ocr))}
     if len(stages) == len(items) and {"det", "rec"} <= set(stages.values()) and len(set(stages.values())) == len(items):
         names = {path: f"{stage}.onnx" for path, stage in stages.items()}
         return names, Noted("structured-ocr", "detection, recognition, orientation; or text-only-ocr"), "pp-ocr"
-    if len(items) > 1 and all("encoder" in stem or "decoder" in stem for stem in stems):
+    sides = {side for stem in stems for side in ("encoder", "decoder") if side in stem}
+    if len(sides) == 2 and all("encoder" in stem or "decoder" in stem for stem in stems):
         return (
             {item.path: item.name for item in items},
             Noted("raw", "graphs that belong together"),
@@ -189,8 +192,9 @@ def _parts(items: Sequence[Item]) -> tuple[dict[str, str], Noted, str] | None:
     return None
 
 
-def _stage(stem: str) -> str:
-    words = re.split(r"[-_.]", stem.lower())
+def _stage(stem: str, *, within: bool) -> str:
+    """`det`, `rec` or `cls`; as one word of several only `within` a set that is called OCR."""
+    words = re.split(r"[-_.]", stem.lower()) if within else [stem.lower()]
     return next((stage for stage in _STAGES if stage in words), "")
 
 
@@ -207,7 +211,7 @@ def _others(items: Sequence[Item], every: Sequence[Item], called: str, found: Ga
         elif _GENERATED.fullmatch(item.stem) and (_better(item, every) or item.folder in folders):
             found.left_out.append(f"{item.path} (a checkpoint on the way)")
         else:
-            graphs.refuse_pointer(item)
+            unwanted.refuse_pointer(item)
             name = speaking([item.stem, *reversed(item.folder.split("/")), called])
             found.models.append(replace(_file_by_file(item, found), id=name))
         used.add(item.path)
@@ -246,6 +250,7 @@ def _carried(item: Item, found: Gathered) -> Model:
 def _everything(tree: Tree, called: str, found: Gathered) -> Gathered:
     """A folder with nothing in it that says what it is: carried whole."""
     found.unknown = True
+    unwanted.refuse_pointers(tree.files)
     exclude = tuple(Noted(as_pattern(name)) for name in tree.hidden)
     task = Noted("raw", "carried as it is: nothing in it says what it is")
     if tree.whole:

@@ -4,16 +4,20 @@
 * A file that the weights need and that is not there is an error that names it.
 """
 
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Final
 
 from bundler import onnx
 from bundler.initialise import literals
 from bundler.initialise.entries import Item, Model, Noted, Package
+from bundler.initialise.local import is_hidden, leads_out
 from bundler.initialise.onnx_facts import Facts, facts
 from bundler.initialise.remote import MAXIMUM_READ
+from bundler.initialise.unwanted import MAXIMUM_KEY, holds_key, refuse_pointer
 from bundler.onnx import OnnxFile
 from bundler.sources.reference import escape
 from manifests.errors import FormatError, NamingError, SourceError, SourceNotFoundError, printable
@@ -43,7 +47,6 @@ _LISTS: Final = (
 _OWN_LISTS: Final = (".names", ".txt", "_classes.txt", "-classes.txt", "_labels.txt", "-labels.txt")
 _DATASETS: Final = ("data.yaml", "data.yml", "dataset.yaml")
 _NUMBERED: Final = re.compile(r"\d+[\s:,]")
-_POINTER: Final = b"version https://git-lfs.github.com/spec/"
 _SAID: Final = re.compile(r"[-_.](fp32|fp16|bf16|int8)(?![a-z0-9])", re.IGNORECASE)
 _SMALL: Final = 1 << 20
 _ORDER: Final = ("fp32", "bf16", "fp16", "int8", "unknown")
@@ -69,22 +72,6 @@ class Made:
     model: Model
     used: frozenset[str]
     beside: Mapping[str, bytes] = field(default_factory=dict)
-
-
-def refuse_pointer(item: Item) -> None:
-    """`SourceError` for what git leaves in the place of a large file."""
-    if item.size < 1024 and (item.read(1024) or b"").startswith(_POINTER):
-        raise SourceError(
-            f"{printable(item.path)} is the pointer that Git LFS leaves, not the file", hint="run `git lfs pull` there"
-        )
-
-
-def refuse_private_key(item: Item) -> None:
-    """`SourceError` for what must never be carried."""
-    if item.size < _SMALL and b"PRIVATE KEY-----" in (item.read(_SMALL) or b""):
-        raise SourceError(
-            f"{printable(item.path)} is a private key", hint="keep it here: only its public half may travel"
-        )
 
 
 def read(item: Item, beside: Mapping[str, Item]) -> Graph:
@@ -137,6 +124,8 @@ def parts(graphs: Sequence[Graph], names: Mapping[str, str], name: str, task: No
     told = [facts(graph.parsed, graph.item.stem) for graph in graphs if graph.parsed is not None]
     notes = [f"{names[graph.item.path]}: {note}" for graph in graphs for note in _shape_notes(graph)]
     for graph in graphs:
+        for taken in names.values():
+            _unlike(graph.item, taken, graph.data)
         files |= graph.data
     made = Model(
         name,
@@ -180,6 +169,11 @@ def _external(
                 f"{item.path} keeps weights in {printable(location)!r}, which is no path below its folder",
                 hint="save the model anew with its data beside it",
             ) from error
+        if any(map(is_hidden, location.split("/"))) or _is_elsewhere(item, location):
+            raise SourceError(
+                f"{item.path} keeps weights in {printable(location)!r}, which is hidden, a secret or a link elsewhere",
+                hint="carry this graph only if you know who made it, and save it anew with its data beside it",
+            )
         path = f"{item.folder}/{location}" if item.folder else location
         if path in beside:
             data[location] = beside[path].source
@@ -194,6 +188,34 @@ def _external(
     return data, tuple(used)
 
 
+def _is_elsewhere(item: Item, location: str) -> bool:
+    """Whether a file of this machine is a private key, or a link out of the graph's folder."""
+    if item.local is None or not (path := item.local.parent / location).is_file():
+        return False
+    if leads_out(path, item.local.parent) and leads_out(path, _top(item)):
+        return True
+    with translated(path), path.open("rb") as stream:
+        size, start = path.stat().st_size, stream.read(MAXIMUM_KEY)
+    refuse_pointer(Item(location, size, "", lambda limit: start[:limit]))
+    return size <= MAXIMUM_KEY and holds_key(start)
+
+
+def _top(item: Item) -> Path:
+    """The snapshot of a hub's client that the graph lies in; else its own folder."""
+    folder = Path(os.path.abspath(item.local or "")).parent  # noqa: PTH100 - a snapshot is known by its place
+    return next((above for above in (folder, *folder.parents) if above.parent.name == "snapshots"), folder)
+
+
+def _unlike(item: Item, name: str, data: Mapping[str, str]) -> str:
+    """`name`, the graph's in the package. `SourceError` if its own weights are called so."""
+    if name.lower() in {location.lower() for location in data}:
+        raise SourceError(
+            f"{item.path} keeps weights in {name}, which is the name of the graph itself in a package",
+            hint="save the model anew with its data under another name, as best.onnx_data",
+        )
+    return name
+
+
 def _rank(told: Facts | None) -> int:
     quantization = told.quantization.value if told is not None and told.quantization is not None else "unknown"
     return _ORDER.index(quantization)
@@ -201,7 +223,8 @@ def _rank(told: Facts | None) -> int:
 
 def _package(graph: Graph, told: Facts | None, extra: Mapping[str, str], first: Facts | None) -> Package:
     text = first is not None and first.task.value == "embedding"
-    files = {"model.onnx" if text else _WEIGHTS: graph.item.source, **graph.data, **extra}
+    name = _unlike(graph.item, "model.onnx" if text else _WEIGHTS, graph.data)
+    files = {name: graph.item.source, **extra, **graph.data}
     quantization = told.quantization if told is not None else None
     notes = (*(told.notes if told is not None else ()), *_misnamed(graph.item.stem, quantization))
     return Package(files, "onnx", quantization, notes=notes)
@@ -245,7 +268,7 @@ class _Side:
         files: dict[str, str] = {}
         if told is not None and told.task.value == "embedding":
             files |= self._named(_FOR_TEXT)
-            if not {"tokenizer.json", "vocab.txt", "tokenizer.model"} & files.keys():
+            if not told.takes_pictures and not {"tokenizer.json", "vocab.txt", "tokenizer.model"} & files.keys():
                 self.notes.append("it needs its tokenizer: add tokenizer.json to `files`")
             return files
         if not self._shared:

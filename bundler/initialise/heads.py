@@ -4,6 +4,7 @@
 * No guess is better than a wrong one: a shape that fits by chance alone is none.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -15,8 +16,10 @@ _STRIDES: Final = ((8, 16, 32), (4, 8, 16, 32), (8, 16, 32, 64))
 _MOST_END_TO_END_ROWS: Final = 1000
 _MASKS: Final = 32
 _COCO_POSE: Final = 17 * 3
-_FAMILIAR: Final = frozenset({84, 85, 116, 117, 56})
+_FAMILIAR: Final = frozenset({84, 116, 56})
 """Rows of the heads for the 80 classes, or the 17 points, of COCO."""
+_SCORES: Final = re.compile(r"logits|prob|softmax")
+_SMALLEST_ENCODING: Final = 64
 _FLOATS: Final = frozenset({1, 10, 11, 16})
 Shape = tuple[int | None, ...]
 
@@ -72,9 +75,19 @@ def _of_text(graph: OnnxFile) -> Head:
     names = [entry.name.lower() for entry in graph.outputs]
     if any("logits" in name or "present" in name for name in names):
         return Head("raw", note="text goes in and logits come out: a classifier or a language model")
-    if any(len(entry.shape) in {2, 3} and entry.element_type in _FLOATS for entry in graph.outputs):
+    if any(entry.name == "encoder_hidden_states" for entry in graph.inputs):
+        return Head("raw", note="one half of a model: it goes on from what an encoder gives")
+    if any(_is_encoding(entry) for entry in graph.outputs):
         return Head("embedding", note="guessed from its inputs, which are tokens")
     return Head("raw", note="text goes in; what comes out, the file does not say")
+
+
+def _is_encoding(entry: Input) -> bool:
+    if entry.element_type not in _FLOATS or len(entry.shape) not in {2, 3}:
+        return False
+    last = entry.shape[-1]
+    named = re.search(r"embed|pool", entry.name.lower()) is not None
+    return len(entry.shape) == 3 or named or (last is not None and last >= _SMALLEST_ENCODING)
 
 
 def _of_pictures(graph: OnnxFile, seen: Pictures, *, named_yolo: bool) -> Head | None:
@@ -92,12 +105,20 @@ def _of_pictures(graph: OnnxFile, seen: Pictures, *, named_yolo: bool) -> Head |
         return head
     if len(graph.outputs) == 1 and len(graph.outputs[0].shape) == 2:
         classes = graph.outputs[0].shape[1]
-        if classes is not None and classes > 1:
-            note = f"{GUESSED}: one row of numbers a picture; an encoder would be `embedding`"
-            return Head("classification", classes=classes, note=note)
+        return _of_row(graph, classes) if classes is not None and classes > 1 else None
     if len(graph.outputs) == 1 and fours:
         return Head("raw", note="a picture goes in and a map comes out: semantic-segmentation, depth-estimation, OCR?")
     return None
+
+
+def _of_row(graph: OnnxFile, classes: int) -> Head:
+    """One row of numbers a picture: classes only where something else says so."""
+    name = graph.outputs[0].name.lower()
+    if re.search(r"image_?embed", name):
+        return Head("embedding", note="guessed from its output's name: an encoder of pictures")
+    if not re.search(r"embed|pool|feat", name) and (graph.metadata.get("names") or _SCORES.match(name)):
+        return Head("classification", classes=classes, note=f"{GUESSED}: one number a class")
+    return Head("raw", note="one row of numbers a picture: classification, embedding?")
 
 
 def _is_text_line(graph: OnnxFile, seen: Pictures) -> bool:
@@ -112,14 +133,15 @@ def _yolo(shape: Shape, fours: Sequence[Shape], seen: Pictures, *, named_yolo: b
         task = {6: "object-detection", 6 + _COCO_POSE: "keypoint-detection"}.get(columns, "instance-segmentation")
         return Head(task, "yolov10" if columns == 6 else "yolo26", "yolo26" if columns == 6 else "")
     if rows is not None and rows > 4 + extra and (columns is None or columns > rows):
-        if not (named_yolo or _is_grid(columns, seen, 1) or rows in _FAMILIAR):
+        open_size = columns is None or not (seen.height and seen.width)
+        if not (named_yolo or _is_grid(columns, seen, 1) or (open_size and rows in _FAMILIAR)):
             return None
         if rows == 5 + _COCO_POSE and not masks:
             return Head("keypoint-detection", "yolov8", "yolov11, yolov12", 1, f"{GUESSED}: 17 points, or 52 classes?")
         task = "instance-segmentation" if masks else "object-detection"
         return Head(task, "yolov8", "yolov9, yolov11 and yolov12", rows - 4 - extra)
     if columns is not None and columns > 5 + extra and (rows is None or rows > columns):
-        if not (named_yolo or _is_grid(rows, seen, 3) or columns in _FAMILIAR):
+        if not (named_yolo or _is_grid(rows, seen, 3)):
             return None
         task = "instance-segmentation" if masks else "object-detection"
         return Head(task, "yolov5", "yolov7", columns - 5 - extra)

@@ -27,6 +27,13 @@ def literal(text: str) -> object:
 
 def names(value: object) -> tuple[str, ...]:
     """Names in their order, out of a list or a mapping by number; empty if it is neither."""
+    try:
+        return _names(value)
+    except (ValueError, RecursionError):  # a number of too many digits, or lists in lists, have no text
+        return ()
+
+
+def _names(value: object) -> tuple[str, ...]:
     if isinstance(value, Mapping):
         numbers = [number for number in value if isinstance(number, int) and 0 <= number < _MAXIMUM_CLASSES]
         if not numbers or len(numbers) != len(value):
@@ -48,7 +55,7 @@ def mapping(content: bytes | None) -> Mapping[object, object]:
     """The mapping in a YAML text; empty if there is none."""
     try:
         value = parse((content or b"").decode("utf-8-sig"), subject="").value
-    except (UnicodeDecodeError, ManifestError):
+    except (ValueError, RecursionError, ManifestError):
         return {}
     return value if isinstance(value, Mapping) else {}
 

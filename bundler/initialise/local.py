@@ -1,6 +1,7 @@
 """Folders and files of this machine, as trees of what may be carried.
 
-* Links are followed to files only. What is hidden, belongs to a tool, is a private key or was made by this program is
+* Links are followed to files only, and nowhere beyond the folder that was named, but from a hub client's snapshot to
+  the `blobs` of the same download. What is hidden, belongs to a tool, is a private key or was made by this program is
   left aside, and said.
 * A tree is `whole` if `lock` would find in the folder exactly what was found here, or less by patterns of names. One in
   which the manifest itself will lie is none.
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from bundler.initialise.entries import Item, Tree
+from bundler.initialise.unwanted import MAXIMUM_KEY, holds_key, is_secret
 from bundler.sources.reference import escape, relative
 from manifests.errors import NamingError, SourceError, SourceNotFoundError
 from manifests.paths import checked_path, clashes
@@ -40,6 +42,8 @@ class _Walk:
     hidden: list[str] = field(default_factory=list)
     caches: list[Path] = field(default_factory=list)
     whole: bool = True
+    blobs: Path | None = None
+    """Where the links of a hub client's snapshot lead."""
 
     def leave(self, name: str, *, whole: bool = False) -> None:
         self.left_out.append(name)
@@ -76,7 +80,19 @@ def is_repository_download(tree: Tree) -> bool:
 
 def is_hidden(name: str) -> bool:
     """Whether a file of this name is no part of a model: hidden, a tool's, this program's, or a private key."""
-    return name.startswith(".") or name in _CLUTTER or name.lower().endswith(_OURS)
+    return name.startswith(".") or name in _CLUTTER or name.lower().endswith(_OURS) or is_secret(name)
+
+
+def leads_out(path: Path, top: Path) -> bool:
+    """Whether `path` is a link out of the folder `top`, and not one that a hub's client made."""
+    snapshot = _snapshot_above(top)
+    blobs = None if snapshot is None else snapshot[1].parent.parent / "blobs"
+    return not _is_within(path, top, blobs)
+
+
+def _is_within(path: Path, top: Path, blobs: Path | None) -> bool:
+    target = path.resolve()
+    return target.is_relative_to(top.resolve()) or (blobs is not None and target.is_relative_to(blobs.resolve()))
 
 
 def _tree(walk: _Walk) -> Tree:
@@ -97,7 +113,7 @@ def _tree(walk: _Walk) -> Tree:
 def _enter(walk: _Walk, folder: Path) -> None:
     for path in sorted(folder.iterdir()):
         name = path.relative_to(walk.top).as_posix()
-        if path.name.startswith(_CACHE) and path.is_dir():
+        if path.name.startswith(_CACHE) and path.is_dir() and not path.is_symlink():
             walk.caches.append(path)
             walk.whole = False
         elif path.is_symlink() and path.is_dir():
@@ -133,8 +149,13 @@ def _file(walk: _Walk, path: Path, name: str) -> None:
     except NamingError:
         walk.leave(f"{name} (a name that not every file system can hold)")
         return
-    if path.is_symlink() and not path.resolve().is_relative_to(walk.top.resolve()):
-        walk.whole = False
+    if path.is_symlink() and not _is_within(path, walk.top, walk.blobs):
+        walk.leave(f"{name} (a link that leads out of the folder)")
+        return
+    if path.stat().st_size <= MAXIMUM_KEY and holds_key(_head(path, MAXIMUM_KEY)):
+        walk.hidden.append(name)
+        walk.leave(f"{name} (a private key)", whole=not path.is_symlink())
+        return
     walk.items.append(_item(path, name, walk.base))
     if len(walk.items) > MAXIMUM_FILES:
         raise SourceError(f"{walk.top}: more than {MAXIMUM_FILES} files", hint="name the folder of one model")
@@ -177,8 +198,8 @@ def _snapshot_of(cache: Path) -> tuple[str, Path] | None:
 
 
 def _folders(path: Path) -> Iterator[Path]:
-    if path.is_dir():
-        yield from (inner for inner in path.iterdir() if inner.is_dir())
+    if path.is_dir() and not path.is_symlink():
+        yield from (inner for inner in path.iterdir() if inner.is_dir() and not inner.is_symlink())
 
 
 def _repository(cache: Path) -> str:
@@ -187,7 +208,7 @@ def _repository(cache: Path) -> str:
 
 def _snapshot(repository: str, path: Path, base: Path) -> Tree:
     """A snapshot is made of links that lead out of its folder, which a `source` may not have: it is named by files."""
-    walk = _Walk(path, base, whole=False)
+    walk = _Walk(path, base, whole=False, blobs=path.parent.parent / "blobs")
     with translated(path):
         _enter(walk, path)
     return replace(_tree(walk), name=repository, whole=False)

@@ -6,7 +6,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeGuard
 
 from bundler.initialise import literals
 from bundler.initialise.entries import Noted
@@ -31,7 +31,10 @@ _ARCHITECTURES: Final = (
 _RUNTIMES: Final = {20: "1.17", 21: "1.18", 22: "1.21", 23: "1.22"}
 """The first onnxruntime that takes an opset."""
 _OCR_STAGE: Final = re.compile(r"pp-?ocr", re.IGNORECASE)
+_OTHERS: Final = re.compile(r"yolo[-_]?x|yolo.?nas|(?<![a-z])rt[-_]?detr", re.IGNORECASE)
+"""Detectors that are told by their names alone."""
 _FIRST_NAMES: Final = 6
+_LARGEST_SIDE: Final = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,7 @@ class Facts:
     notes: tuple[str, ...]
     names: tuple[str, ...]
     classes: int | None
+    takes_pictures: bool
 
 
 def facts(graph: OnnxFile, name: str) -> Facts:
@@ -54,7 +58,12 @@ def facts(graph: OnnxFile, name: str) -> Facts:
     head = head_of(graph, named_yolo="yolo" in said + called or graph.metadata.get("task", "") in EXPORTED_TASKS)
     if _OCR_STAGE.search(name):
         head = Head("raw", note="one stage of an OCR set: name the folder of all its stages to make one model of them")
-    task = _task(graph.metadata.get("task", ""), head)
+    if head is not None and head.task == "classification" and "yolo" in name.lower():
+        head = Head("raw", note="called YOLO, and one row of numbers a picture: classification?")
+    other = _OTHERS.search(f"{name} {graph.metadata.get('description', '')}")
+    if other is not None:
+        head = Head("raw", note=f"called {other[0]}, whose answers are unlike those of the YOLO that clients know")
+    task = _task("" if other is not None else graph.metadata.get("task", ""), head)
     names = literals.names(literals.literal(graph.metadata.get("names", "")))
     classes = len(names) or (head.classes if head is not None and head.task == task.value else None)
     return Facts(
@@ -65,6 +74,7 @@ def facts(graph: OnnxFile, name: str) -> Facts:
         (*_shapes(graph), *_class_note(names, classes, graph)),
         names,
         classes,
+        pictures(graph) is not None,
     )
 
 
@@ -139,7 +149,7 @@ def _shapes(graph: OnnxFile) -> list[str]:
         trained = literals.literal(graph.metadata.get("imgsz", ""))
         if seen.height and seen.width:
             sized = f"{seen.height} x {seen.width} pixels"
-        elif isinstance(trained, list) and len(trained) == 2:
+        elif _is_size(trained):
             sized = f"of any height and width (trained at {trained[0]} x {trained[1]})"
         else:
             open_size = "of any height and width" if not seen.height and not seen.width else ""
@@ -147,6 +157,12 @@ def _shapes(graph: OnnxFile) -> list[str]:
         batch = "any number at once" if seen.batch is None else f"{seen.batch} at once"
         notes.append(f"pictures {sized}, {'NCHW' if seen.channels_first else 'NHWC'}, {batch}")
     return notes
+
+
+def _is_size(value: object) -> TypeGuard[list[int]]:
+    if not isinstance(value, list) or len(value) != 2:
+        return False
+    return all(isinstance(side, int) and 0 < side < _LARGEST_SIDE for side in value)
 
 
 def _element(kind: int) -> str:

@@ -13,6 +13,7 @@ from typing import Final
 from bundler.http import Client
 from bundler.initialise.entries import Item, Tree
 from bundler.initialise.local import is_hidden
+from bundler.initialise.unwanted import is_secret
 from bundler.sources.base import Found, Remote, Source
 from bundler.sources.reference import Reference
 from manifests.errors import NamingError, SourceError
@@ -45,7 +46,8 @@ class Surroundings:
         """What the source `text` offers. Errors: `SourceError` and its kinds; `ManifestError`."""
         reference = Reference.parse(text, base)
         found = self._sources[reference.scheme].list(reference, {})
-        hidden = [file.path for file in found if len(found) > 1 and any(map(is_hidden, file.path.split("/")))]
+        unwanted = is_hidden if len(found) > 1 else is_secret
+        hidden = [file.path for file in found if any(map(unwanted, file.path.split("/")))]
         items, left_out = [], []
         for file in found:
             try:

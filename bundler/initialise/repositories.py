@@ -12,6 +12,7 @@ from typing import Any, Final
 from bundler.initialise import literals
 from bundler.initialise.entries import Item, Model, Noted, Package, Tree
 from bundler.initialise.selection import choose, format_of
+from bundler.initialise.unwanted import refuse_pointers
 
 _SMALL: Final = 1 << 20
 _PIPELINES: Final = {
@@ -59,9 +60,13 @@ _KNOWN_BY_CONFIG: Final = frozenset({"model_type", "architectures", "_name_or_pa
 
 
 def model(tree: Tree, *, name: str, licenses: Sequence[str] = (), gated: bool = False) -> Model:
-    """The repository as one model: by `source` and patterns where that is possible, else file by file."""
+    """The repository as one model: by `source` and patterns where that is possible, else file by file.
+
+    Errors: `SourceError` for what Git LFS left in the place of a file.
+    """
     card = card_of(tree.files, licenses)
     choice = choose(tree)
+    refuse_pointers(choice.files)
     notes = [*card.notes, *choice.notes]
     if gated:
         notes.insert(0, "gated: accept its conditions on the hub's page, and set HF_TOKEN before `bundle lock`")
@@ -97,9 +102,10 @@ def _out_of_reach(by_path: Mapping[str, Item]) -> tuple[str, ...]:
 def _task(front: Mapping[object, object], config: Mapping[str, Any], paths: frozenset[str]) -> Noted:
     if "modules.json" in paths or front.get("library_name") == "sentence-transformers":
         return Noted("embedding", "modules.json says so" if "modules.json" in paths else "its card says so")
-    pipeline = front.get("pipeline_tag")
+    tag = front.get("pipeline_tag")
+    pipeline = tag if isinstance(tag, str) else ""
     if pipeline in _PIPELINES:
-        return Noted(_PIPELINES[str(pipeline)], f"its card says {pipeline}")
+        return Noted(_PIPELINES[pipeline], f"its card says {pipeline}")
     for name in _strings(config.get("architectures")):
         for end, task in _CLASSES:
             if name.endswith(end):
@@ -108,9 +114,9 @@ def _task(front: Mapping[object, object], config: Mapping[str, Any], paths: froz
             return Noted("embedding", f"config.json says {name}")
         if "vision_config" in config:
             return Noted("vlm", f"config.json says {name}, with a vision_config")
-        said = str(pipeline or name)
+        said = pipeline or name
         return Noted("raw", f"carried for the clients that load it: {said} is no task that this program runs")
-    if isinstance(pipeline, str):
+    if pipeline:
         return Noted("raw", f"carried for the clients that load it: {pipeline} is no task that this program runs")
     return Noted("raw", "neither its card nor config.json says: embedding, vlm, …?")
 
