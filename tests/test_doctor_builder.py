@@ -385,7 +385,7 @@ def test_ours_of_another_python_is_worth_knowing() -> None:
 
 
 def test_a_builder_is_looked_at_and_a_site_is_not_where_there_is_no_root(tmp_path: Path) -> None:
-    told = json.loads(doctor("--json", HOME=str(tmp_path), XDG_DATA_HOME=str(tmp_path)).stdout)
+    told = json.loads(doctor("--json", HOME=str(tmp_path), XDG_DATA_HOME=str(tmp_path), XDG_CACHE_HOME="").stdout)
     assert told["looked_at"] == {"builder": str(tmp_path / ".cache" / "offline-bundle" / "store")}
     assert {"store", "build", "configuration", "program", "onnxruntime"} <= {
         each["subject"] for each in told["findings"]
