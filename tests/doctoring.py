@@ -51,7 +51,9 @@ def bad(found: Mapping[str, Finding], *, but: str = "root-under-tmp") -> set[str
 
 def doctor(*arguments: object, **variables: str) -> Result:
     """Type `bundle doctor` with an environment that leads nowhere."""
-    cleared = dict.fromkeys(("BUNDLE_HOME", "BUNDLE_STORE", "INFERENCE_HOME", "MODEL_CACHE_DIR", "PYTHONPATH"))
+    cleared = dict.fromkeys(
+        ("BUNDLE_HOME", "BUNDLE_STORE", "INFERENCE_HOME", "MODEL_CACHE_DIR", "PYTHONPATH", "XDG_CACHE_HOME")
+    )
     return CliRunner().invoke(cli, ["doctor", *map(str, arguments)], env={**cleared, **variables})
 
 

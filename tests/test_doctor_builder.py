@@ -39,7 +39,9 @@ def bad(found: Iterable[Finding]) -> set[str]:
 
 def doctor(*arguments: object, **variables: str) -> Result:
     """Type `bundle doctor` where there is no root."""
-    cleared = dict.fromkeys(("BUNDLE_HOME", "BUNDLE_STORE", "INFERENCE_HOME", "MODEL_CACHE_DIR", "PYTHONPATH"))
+    cleared = dict.fromkeys(
+        ("BUNDLE_HOME", "BUNDLE_STORE", "INFERENCE_HOME", "MODEL_CACHE_DIR", "PYTHONPATH", "XDG_CACHE_HOME")
+    )
     return CliRunner().invoke(cli, ["doctor", *map(str, arguments)], env={**cleared, **NO_PIP, **variables})
 
 
