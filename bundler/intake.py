@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from io import BufferedReader
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Self
 
 from bundler import encode, licenses
 from bundler.fetch import Fetched, Request, download, forget_finished
@@ -23,13 +23,12 @@ from bundler.http import Client
 from bundler.once import Once
 from bundler.sources import archive
 from bundler.sources.base import Found, Local, Remote
+from bundler.sources.wheel import METADATA, open_metadata
 from manifests.digest import Digest
-from manifests.errors import DigestMismatchError, SourceDeniedError, SourceError, SourceNotFoundError
+from manifests.errors import DigestMismatchError, SourceDeniedError, SourceNotFoundError
 from manifests.progress import Reporter
 from manifests.recipe import Recipe
 from manifests.store import Store
-
-_METADATA: Final = ".dist-info/METADATA"
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +99,7 @@ class Intake:
         if not (found.reference.members and found.path.endswith(".whl")):
             return found.licenses
         self._targets.add(self._target(found, None))
-        metadata = self._member(found, _METADATA, lambda: self._extract_metadata(found))
+        metadata = self._member(found, METADATA, lambda: self._extract_metadata(found))
         content = self._store.read_whole(metadata.digest, limit=licenses.MAXIMUM_METADATA)
         return (*found.licenses, *licenses.of_wheel(content))
 
@@ -147,15 +146,12 @@ class Intake:
     def _extract_metadata(self, found: Found) -> Recipe:
         """A wheel's METADATA: remembered like any other member, so that the wheel is not needed for it again."""
         whole = self._archive(found)
-        with _opened(whole.path) as stream:
-            name = archive.find_name(stream, _METADATA, subject=found.path)
-            if name is None:
-                raise SourceError(f"{found.path} is not a wheel: it has no METADATA")
-            with archive.open_member(stream, [name], subject=found.path, spool=self._spool) as member:
-                if member.size > licenses.MAXIMUM_METADATA:
-                    raise SourceError(f"{found.path}: its METADATA has {member.size} bytes")
-                recipe = encode.add(self._store, member.stream, size=member.size, subject=name)
-        self._store.record_member(whole.digest, _METADATA, recipe.digest)
+        with (
+            _opened(whole.path) as stream,
+            open_metadata(stream, subject=found.path, spool=self._spool) as (name, member),
+        ):
+            recipe = encode.add(self._store, member.stream, size=member.size, subject=name)
+        self._store.record_member(whole.digest, METADATA, recipe.digest)
         return recipe
 
     def _archive(self, found: Found) -> _Archive:

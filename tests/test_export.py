@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from huggingface_hub import scan_cache_dir, snapshot_download
 
+from crashing import killed_at
 from doctoring import is_administrator, mounted
 from factory import Workshop, elliptic_signer, incompressible, put, tree
 from manifests.digest import Digest
@@ -405,27 +406,16 @@ def test_what_another_export_is_writing_is_not_swept(site: Root, tmp_path: Path)
     assert not leftovers(tmp_path / "out")
 
 
-KILLED = """
-import os, sys, signal
-from pathlib import Path
+KILLED = killed_at(
+    "sys.argv[4]",
+    ("fsync", "rename", "replace", "mkdir", "symlink", "fchmod"),
+    """
 from manifests.progress import Silent
 from runtime.export import export
 from runtime.root import Root
-count, point = 0, int(sys.argv[4])
-def counted(name):
-    real = getattr(os, name)
-    def call(*a, **k):
-        global count
-        count += 1
-        if count == point:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return real(*a, **k)
-    setattr(os, name, call)
-for name in ("fsync", "rename", "replace", "mkdir", "symlink", "fchmod"):
-    counted(name)
 export([sys.argv[3]], Path(sys.argv[2]), sys.argv[5], Root(Path(sys.argv[1])), reporter=Silent())
-print(count)
-"""
+""",
+)
 
 
 @pytest.mark.parametrize(

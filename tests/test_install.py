@@ -14,6 +14,7 @@ import pytest
 from huggingface_hub import scan_cache_dir, snapshot_download
 
 from bundler.assemble import Signers
+from crashing import killed_at
 from factory import NOW, Workshop, elliptic_signer, incompressible, put, tree
 from manifests.digest import Digest
 from manifests.errors import (
@@ -310,28 +311,17 @@ def test_the_inference_layout_has_the_record_that_makes_an_id_loadable(workshop:
     assert package["onnx_package_details"]["opset"] == 17
 
 
-KILLED = """
-import os, sys, signal
-from pathlib import Path
+KILLED = killed_at(
+    "sys.argv[3]",
+    ("fsync", "rename", "replace", "link", "mkdir", "symlink", "unlink"),
+    """
 from manifests import publish
 from runtime import links
 from factory import put
 from runtime.root import Root
-count, point = 0, int(sys.argv[3])
-def counted(name):
-    real = getattr(os, name)
-    def call(*a, **k):
-        global count
-        count += 1
-        if count == point:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return real(*a, **k)
-    setattr(os, name, call)
-for name in ("fsync", "rename", "replace", "link", "mkdir", "symlink", "unlink"):
-    counted(name)
 put(Path(sys.argv[1]), Root(Path(sys.argv[2])))
-print(count)
-"""
+""",
+)
 
 
 def test_killed_at_any_sync_link_or_rename_the_old_or_the_new_state_is_active(

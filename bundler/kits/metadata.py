@@ -35,13 +35,12 @@ from bundler.licenses import MAXIMUM_METADATA
 from bundler.once import Once
 from bundler.sources import archive
 from bundler.sources.base import Found, Local, Place
+from bundler.sources.wheel import METADATA, open_metadata
 from manifests.digest import Digest
 from manifests.errors import DigestMismatchError, ManifestError, SourceError, SourceNotFoundError, listing
 from manifests.publish import translated
 from manifests.store import Store
 
-METADATA: Final = ".dist-info/METADATA"
-"""How the name of the member ends; the store remembers it by that."""
 _MISMATCH: Final = "ask who runs the index, or look at the folder of --find-links"
 _MOST_REQUIREMENTS: Final = 1_000
 """Of one version: the largest honest ones have some hundreds, and each is asked about for every choice."""
@@ -141,7 +140,10 @@ class MetadataReader:
             except SourceNotFoundError:  # an index that promises what it does not have
                 pass
         if isinstance(wheel.file.place, Local):
-            with _opened(wheel.file.place.path) as stream, _metadata(stream, wheel.file.name, self._spool) as member:
+            with (
+                _opened(wheel.file.place.path) as stream,
+                open_metadata(stream, subject=wheel.file.name, spool=self._spool) as (_, member),
+            ):
                 return member.stream.read()
         return self._read_remote(wheel)
 
@@ -170,7 +172,10 @@ class MetadataReader:
         return self._store.read_whole(known, limit=MAXIMUM_METADATA)
 
     def _remember(self, whole: Digest, name: str) -> Digest:
-        with _spooled(self._store, whole) as stream, _metadata(stream, name, self._spool) as member:
+        with (
+            _spooled(self._store, whole) as stream,
+            open_metadata(stream, subject=name, spool=self._spool) as (_, member),
+        ):
             recipe = encode.add(self._store, member.stream, size=member.size, subject=f"METADATA of {name}")
         self._store.record_member(whole, METADATA, recipe.digest)
         return recipe.digest
@@ -213,17 +218,6 @@ def _count(counts: Counter[str], project: str, *, most: int, what: str) -> None:
             f"{project}: {most} of its versions were {what}, and none of them goes with the others",
             hint="name a version that does with --constraint, or ask who runs the index whether all are genuine",
         )
-
-
-@contextmanager
-def _metadata(wheel: BinaryIO, name: str, spool: Path) -> Iterator[archive.Member]:
-    member = archive.find_name(wheel, METADATA, subject=name)
-    if member is None:
-        raise SourceError(f"{name} is not a wheel: it has no METADATA")
-    with archive.open_member(wheel, [member], subject=name, spool=spool) as opened:
-        if opened.size > MAXIMUM_METADATA:
-            raise SourceError(f"{name}: its METADATA has {opened.size} bytes")
-        yield opened
 
 
 @contextmanager
