@@ -6,6 +6,9 @@ from typing import Protocol
 class Reporter(Protocol):
     """Told of long work as it goes. Called from any thread."""
 
+    def expected(self, files: int, size: int | None) -> None:
+        """`files` more pieces of work are to come, with `size` bytes together if that is known: for a total."""
+
     def started(self, name: str, total: int | None) -> None:
         """Work on `name` begins; `total` bytes, if that is known."""
 
@@ -21,6 +24,9 @@ class Reporter(Protocol):
 
 class Silent:
     """Nobody listens."""
+
+    def expected(self, files: int, size: int | None) -> None:
+        """Nothing."""
 
     def started(self, name: str, total: int | None) -> None:
         """Nothing."""

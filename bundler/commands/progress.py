@@ -46,6 +46,10 @@ class JsonLines:
         self._guard = Lock()
         self._untold: dict[str, int] = {}
 
+    def expected(self, files: int, size: int | None) -> None:
+        """How much is to come."""
+        _emit(event="expected", files=files, total=size)
+
     def started(self, name: str, total: int | None) -> None:
         """Work begins; `total` in bytes, or null."""
         with self._guard:
@@ -85,6 +89,9 @@ class Bars:
     def __exit__(self, *_: object) -> None:
         for name in list(self._bars):
             self.finished(name)
+
+    def expected(self, files: int, size: int | None) -> None:
+        """Nothing: each piece of work has its own bar."""
 
     def started(self, name: str, total: int | None) -> None:
         """A new bar; one that is there already begins again."""

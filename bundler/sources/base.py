@@ -4,7 +4,7 @@
 * `pin` is what identifies a file at its source, for the lock: never a mirror of one machine, never a credential.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -23,9 +23,14 @@ class Local:
 
 @dataclass(frozen=True, slots=True)
 class Remote:
-    """The bytes come by HTTP. The URL may be signed: it is in no `repr`."""
+    """The bytes come by HTTP. The URL may be signed: it is in no `repr`.
+
+    `authorization` gives the header of that name, anew for each try, because some tokens live for a minute only; it goes
+    to the URL's own origin and no other.
+    """
 
     url: str = field(repr=False)
+    authorization: Callable[[], str | None] | None = field(default=None, repr=False, compare=False)
 
 
 Place: TypeAlias = Local | Remote
