@@ -41,6 +41,7 @@ class Built:
     index: Digest
     models: int
     kits: int
+    workflows: int
     files: int
     raw: int
     carried: int
@@ -92,6 +93,7 @@ def assemble(lock: Lock, store: Store, signers: Signers, out: Path, *, folder: b
             hint="share the models out over several lines",
         )
     name = f"write {out.name}"
+    reporter.expected(1, sum(planned.lengths))
     reporter.started(name, sum(planned.lengths))
     try:
         with forms.folder(out) if folder else forms.tar(out, front_length=_front_length(planned)) as form:
@@ -237,6 +239,7 @@ def _built(out: Path, planned: Plan, front: Front, signers: Signers) -> Built:
         index=Digest.of(front.index),
         models=len(carried.models),
         kits=len(carried.wheels),
+        workflows=len(carried.workflows),
         files=len(files),
         raw=sum(file.size for file in files),
         carried=sum(planned.lengths),

@@ -5,8 +5,10 @@ from pathlib import Path
 
 from bundler.assemble import Built, Signers, assemble
 from bundler.forms import refuse_to_replace_anything_else
-from bundler.locking import Locking, is_lock, lock_path, manifest_digest, read_lock
+from bundler.housekeeping.known import register
+from bundler.locking import Locking, is_lock, is_of, lock_path, read_lock
 from bundler.manifest_file import load
+from bundler.profiles.targets import NOBODY, Profiling
 from bundler.resolve import fetch_locked
 from bundler.settings import Settings
 from manifests.errors import CorruptStoreError, LockOutdatedError, ManifestError
@@ -22,6 +24,8 @@ class Building:
     source: Path
     settings: Settings
     reporter: Reporter
+    profiling: Profiling = NOBODY
+    """The machines to choose profiles for, where there is no lock yet."""
 
     def run(self, out: Path | None, signers: Signers, *, folder: bool) -> Built:
         """Fetch what is missing, then write the bundle to `out`, by default `NAME-SEQUENCE.bundle` here.
@@ -32,6 +36,7 @@ class Building:
         target = out or Path(f"{locked.line}-{locked.sequence}.bundle")
         refuse_to_replace_anything_else(target)
         with Store.open(self.settings.store) as store:
+            register(store.path, self.source if is_lock(self.source) else lock_path(self.source), locked)
             self._fetch(locked, store)
             try:
                 return assemble(locked, store, signers, target, folder=folder, reporter=self.reporter)
@@ -60,11 +65,11 @@ class Building:
         if found is None:
             self.reporter.note(f"no lock yet: writing {target}; commit it beside the manifest")
             return (
-                Locking(self.source, target, self.settings, self.reporter)
+                Locking(self.source, target, self.settings, self.reporter, self.profiling)
                 .run(check=False, upgrade=False, sequence=None)
                 .lock
             )
-        if found.manifest != str(manifest_digest(asked)):
+        if not is_of(found, asked, base=self.source.parent):
             raise LockOutdatedError(
                 f"{self.source} was changed since {target} was written", hint=f"bundle lock {self.source}"
             )

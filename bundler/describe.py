@@ -17,10 +17,10 @@ from bundler import encode, onnx
 from bundler.kits import stored
 from bundler.onnx import EXPORTED_TASKS, OnnxFile
 from manifests import canonical, content
-from manifests.content import Content, File, Item, KitPackage, Model, Package, Wheels
+from manifests.content import Content, File, Item, KitPackage, Model, Package, Wheels, Workflow
 from manifests.errors import ManifestError
 from manifests.kit import package_id
-from manifests.lock import Lock, LockedFile, LockedKit, LockedModel, LockedPackage
+from manifests.lock import Lock, LockedFile, LockedKit, LockedModel, LockedPackage, LockedWorkflow
 from manifests.naming import is_handle, is_repository
 from manifests.progress import Reporter
 from manifests.publish import translated
@@ -45,8 +45,14 @@ def describe(lock: Lock, store: Store, reporter: Reporter) -> Content:
     called, `CorruptStoreError`.
     """
     models = (_model(model, store, reporter) for model in lock.models)
-    items: list[Item] = [*models, *(_wheels(kit, store) for kit in lock.kits)]
+    items: list[Item] = [*models, *(_wheels(kit, store) for kit in lock.kits), *map(_workflow, lock.workflows)]
     return Content(line=lock.line, sequence=lock.sequence, items=tuple(sorted(items, key=lambda item: item.id)))
+
+
+def _workflow(locked: LockedWorkflow) -> Workflow:
+    (package,) = locked.packages
+    files = tuple(_file(file) for file in package.files)
+    return Workflow(id=locked.id, packages=(Package(id=package.id, files=files, default=True),))
 
 
 def _wheels(locked: LockedKit, store: Store) -> Wheels:
@@ -80,13 +86,14 @@ def _model(locked: LockedModel, store: Store, reporter: Reporter) -> Model:
         aliases=tuple(sorted(locked.aliases)),
         architecture=locked.architecture,
         licenses=locked.licenses,
+        client=locked.client,
     )
     return msgspec.structs.replace(model, layouts=_layouts(model, locked.layouts, reporter))
 
 
 def _package(model: LockedModel, locked: LockedPackage, store: Store, reporter: Reporter, *, first: bool) -> Package:
     files = [_file(file) for file in locked.files]
-    graph = _graph(locked, store)
+    graph = _graph(locked, store) if locked.client is None else None
     if graph is not None:
         _note_what_it_could_be(model, graph, reporter)
         files += _derived(model, {file.path for file in files}, graph, store)
@@ -96,8 +103,9 @@ def _package(model: LockedModel, locked: LockedPackage, store: Store, reporter: 
         default=first,
         backend=locked.backend,
         quantization=locked.quantization,
-        opset=graph.opset if graph else None,
-        static_batch=graph.static_batch if graph else None,
+        opset=graph.opset if graph else locked.opset,
+        static_batch=graph.static_batch if graph else locked.static_batch,
+        client=locked.client,
     )
 
 
@@ -208,7 +216,8 @@ def _layouts(model: Model, asked: tuple[str, ...] | None, reporter: Reporter) ->
         if objections[layout]:
             raise ManifestError(f"model {model.id!r} cannot have the layout {layout!r}: {objections[layout]}")
     wanted = {"directory", *(asked if asked is not None else objections)}
-    if asked is None and model.task in _BOX_TASKS + _CLASSIFIER_TASKS and objections["inference"]:
+    is_expected = model.client is not None or model.task in _BOX_TASKS + _CLASSIFIER_TASKS
+    if asked is None and is_expected and objections["inference"]:
         reporter.note(f"{model.id}: no `inference` layout: {objections['inference']}")
     return tuple(sorted(layout for layout in wanted if not objections[layout]))
 
@@ -217,7 +226,19 @@ def _no_hub(model: Model) -> str:
     return "" if is_repository(model.id) else "its id is not one of a repository, as org/name"
 
 
+def _no_service_inference(model: Model) -> str:
+    """What is in the way of a model that a service described: its client knows more tasks and backends than we do."""
+    if model.task == "raw":
+        return "its service names no task that is known here"
+    if all(package.client is None for package in model.packages):
+        return "it has no package that inference-models would take"
+    strange = [file.path for package in model.packages for file in package.files if not is_handle(file.path)]
+    return f"the client cannot take a file called {strange[0]!r}" if strange else ""
+
+
 def _no_inference(model: Model) -> str:
+    if model.client is not None:
+        return _no_service_inference(model)
     if model.task not in _BOX_TASKS + _CLASSIFIER_TASKS or not model.architecture:
         return "it needs a vision task and an architecture"
     for package in model.packages:

@@ -1,55 +1,47 @@
 """HTTP as this project uses it: one request, what its answer means, and when to try again.
 
 * Credentials belong to one origin (scheme, host, port); no redirect carries them to another. No cookies are kept.
+* With `--offline` nothing at all is asked. A mirror is asked in place of the address that it stands for, with its own
+  credentials and never with those of that address.
 * A URL in a message has neither user, password nor query.
 * An answer is one of three: a response to read, a refusal that no retry would change, or `BrokenOffError`: try again.
 * `Client.stop` ends every request under way: its connections are shut, whoever waits for them.
 """
 
-import base64
 import random
-import socket
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 from http.cookiejar import DefaultCookiePolicy
-from itertools import pairwise
-from threading import Event, Lock
+from threading import Event
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar
-from urllib.parse import SplitResult, unquote, urljoin, urlsplit
-from weakref import WeakSet
+from typing import BinaryIO, Final, Self, TypeAlias, TypeGuard, TypeVar
+from urllib.parse import urljoin, urlsplit
 
 import requests
 import urllib3
-from requests.adapters import HTTPAdapter
-from requests.auth import AuthBase
 from requests.structures import CaseInsensitiveDict
+from requests.utils import super_len
 
+from bundler.answers import BrokenOffError, again, asks_again, judge, next_url, reason_of, system_word
+from bundler.connections import Adapter, Sockets
+from bundler.credentials import Credentials, DowngradeError, Sent, Session
+from bundler.mirrors import mirrored
 from bundler.settings import Patience, Settings
-from bundler.sources.urls import checked_url, host_of, shown
-from manifests.errors import SourceDeniedError, SourceError, SourceNotFoundError, SourceUnreachableError, printable
+from bundler.sources.urls import checked_url, host_of, origin_of, shown
+from manifests.errors import SourceError, SourceUnreachableError
 from manifests.progress import Reporter, Silent
 
+__all__ = ["Authorization", "BrokenOffError", "Client", "Content", "Document", "pieces"]
+
 T = TypeVar("T")
+Authorization: TypeAlias = Callable[[], str | None]
+"""Gives the value of an `Authorization` header, called anew for each try; None leaves it to what is configured."""
+Content: TypeAlias = bytes | Iterable[bytes] | BinaryIO
 
-_AGAIN: Final = frozenset({408, 425, 429})
-_DENIED: Final = frozenset({401, 403, 407})
-_MISSING: Final = frozenset({404, 410})
-_HUB_MISSING: Final = frozenset({"RepoNotFound", "RevisionNotFound", "EntryNotFound"})
-_PIECE: Final = 256 << 10
+_PIECE: Final = 1 << 20
+_KEPT_REDIRECTS: Final = frozenset({307, 308})
+_MAXIMUM_REDIRECTS: Final = 10
 _NETWORK_ERRORS: Final = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)
-
-
-class BrokenOffError(Exception):
-    """No answer, not a whole one, or one that asks to come back. Never leaves `Client.persist`."""
-
-    def __init__(self, reason: str, *, wait: float | None = None, progressed: bool = False) -> None:
-        self.reason = reason
-        self.wait = wait
-        self.progressed = progressed
-        super().__init__(reason)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,16 +59,16 @@ class Client:
 
     def __init__(self, settings: Settings, reporter: Reporter | None = None) -> None:
         self.patience: Patience = settings.patience
+        self._settings = settings
         self._reporter = reporter or Silent()
-        self._proxy = settings.packages.proxy
-        self._sockets = _Sockets()
+        self._sockets = Sockets()
         self._verify = _certificates(settings)
-        self._credentials = _credentials(settings)
+        self._credentials = Credentials(settings, self._reporter.note)
         self._stopped = Event()
-        self._session = requests.Session()
+        self._session = Session(self._credentials, settings.packages.proxy)
         self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         for scheme in ("https://", "http://"):
-            self._session.mount(scheme, _Adapter(self._sockets, pool_maxsize=max(10, 2 * settings.threads)))
+            self._session.mount(scheme, Adapter(self._sockets, pool_maxsize=max(10, 2 * settings.threads)))
 
     def __enter__(self) -> Self:
         return self
@@ -97,42 +89,138 @@ class Client:
         if self._stopped.is_set():
             raise SourceUnreachableError(f"{subject}: stopped")
 
-    def document(self, url: str, *, subject: str, limit: int, accept: str = "*/*") -> Document:
-        """A small document, at most `limit` bytes. Errors: `SourceError` and its kinds, after all retries."""
-        return self.persist(lambda: self._document(url, subject=subject, limit=limit, accept=accept), subject=subject)
+    def mirrored(self, url: str) -> str:
+        """The address that is asked in place of `url`; the same where no mirror is for it."""
+        return mirrored(url, self._settings.mirrors)
 
-    def open(self, url: str, *, subject: str, headers: Mapping[str, str]) -> requests.Response:
+    def document(
+        self, url: str, *, subject: str, limit: int, accept: str = "*/*", authorization: Authorization | None = None
+    ) -> Document:
+        """A small document, at most `limit` bytes. Errors: `SourceError` and its kinds, after all retries."""
+
+        def attempt() -> Document:
+            with self.open(url, subject=subject, headers={"Accept": accept}, authorization=authorization) as response:
+                if response.status_code != 200:
+                    raise SourceError(f"{subject}: {shown(response.url)} answered {response.status_code} to no range")
+                content = self.read(response, subject=subject, limit=limit)
+                return Document(response.url, content, response.headers, next_url(response, subject=subject))
+
+        return self.persist(attempt, subject=subject)
+
+    def open(
+        self, url: str, *, subject: str, headers: Mapping[str, str], authorization: Authorization | None = None
+    ) -> requests.Response:
         """One request for a stream: a response of 200, 206 or 416, its body unread.
 
+        `authorization` is called for this request; it goes to the origin of `url` only: to no mirror, and over no
+        redirect to another origin.
         Errors: `BrokenOffError` where another try may help, else `SourceError` and its kinds.
         """
-        authorization = self._credentials.get(_origin(checked_url(url, subject=subject)))
-        self.check_running(subject)
+        response = self._send("GET", url, subject=subject, headers=headers, authorization=authorization)
         try:
-            response = self._session.get(
-                url,
-                headers={"Accept-Encoding": "identity", **headers},
-                auth=_Authorization(authorization) if authorization else None,
-                stream=True,
-                timeout=(self.patience.connect, self.patience.stall),
-                verify=self._verify,
-                proxies=self._proxies(url),
-            )
-        except requests.exceptions.SSLError as error:
-            raise SourceUnreachableError(
-                f"{subject}: no TLS connection to {shown(url)}: {_system_word(error) or 'refused'}",
-                hint="for a CA of your own, name its certificates in REQUESTS_CA_BUNDLE or SSL_CERT_FILE",
-            ) from error
-        except _NETWORK_ERRORS as error:
-            raise BrokenOffError(f"{host_of(url)}{self._through(url)}: {_reason(error)}") from error
-        except (requests.RequestException, urllib3.exceptions.HTTPError, ValueError) as error:
-            raise SourceError(f"{subject}: {shown(url)} cannot be asked: {_reason(error)}") from error
-        try:
-            _judge(response, subject=subject)
+            judge(response, subject=subject)
         except (BrokenOffError, SourceError):
             response.close()
             raise
         return response
+
+    def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        subject: str,
+        headers: Mapping[str, str] | None = None,
+        content: Content | None = None,
+        authorization: Authorization | None = None,
+        direct: bool = False,
+    ) -> requests.Response:
+        """One request of any method, with the rules of `open` for credentials, proxies and certificates.
+
+        Any status is returned, its body unread (`read` reads a small one; close the response, or use it as a context
+        manager); 408, 425, 429 and 5xx are a `BrokenOffError` as a connection that fails is, so wrap it in `persist`.
+        GET follows redirects; other methods follow 307 and 308 within the origin only, if `content` can be sent again,
+        and else return them. Content that is no `bytes` and no file is sent with the length that a `Content-Length`
+        header of yours says, else in chunks. `direct` asks no mirror: for what is written.
+        """
+        start = content.tell() if _is_file(content) else 0
+        for _ in range(_MAXIMUM_REDIRECTS):
+            response = self._send(
+                method,
+                url,
+                subject=subject,
+                headers=headers or {},
+                content=content,
+                authorization=authorization,
+                direct=direct,
+            )
+            status = response.status_code
+            if asks_again(status):
+                response.close()
+                raise again(response)
+            following = _same_origin_redirect(response)
+            if following is None or not (content is None or isinstance(content, bytes) or _is_file(content)):
+                return response
+            response.close()
+            url = following
+            if _is_file(content):
+                content.seek(start)
+        raise SourceError(f"{subject}: {shown(url)} cannot be asked: too many redirects")
+
+    def read(self, response: requests.Response, *, subject: str, limit: int) -> bytes:
+        """The whole body, at most `limit` bytes. Errors: `BrokenOffError`, `SourceError`."""
+        content = bytearray()
+        for piece in pieces(response):
+            content += piece
+            if len(content) > limit:
+                raise SourceError(f"{subject}: {shown(response.url)} answered with more than {limit} bytes")
+        self.check_running(subject)  # a connection that was shut looks like the end of a body
+        return bytes(content)
+
+    def _send(
+        self,
+        method: str,
+        url: str,
+        *,
+        subject: str,
+        headers: Mapping[str, str],
+        content: Content | None = None,
+        authorization: Authorization | None = None,
+        direct: bool = False,
+    ) -> requests.Response:
+        parts = checked_url(url, subject=subject)
+        self._settings.check_online(subject)
+        self.check_running(subject)
+        asked = url if direct else self.mirrored(url)
+        own = authorization() if authorization and origin_of(urlsplit(asked)) == origin_of(parts) else None
+        told = {**self._credentials.of(asked), **({"Authorization": own} if own else {})}
+        sent, body = _body({"Accept-Encoding": "identity", **headers}, content)
+        try:
+            return self._session.request(
+                method,
+                asked,
+                headers=sent,
+                data=body,
+                auth=Sent(told),
+                stream=True,
+                timeout=(self.patience.connect, self.patience.stall),
+                verify=self._verify,
+                proxies=self._session.proxies_for(asked),
+                allow_redirects=method == "GET",
+            )
+        except DowngradeError as error:
+            message = f"{subject}: {shown(error.url)} is a redirect from https to http, which is refused"
+            raise SourceError(message) from error
+        except requests.exceptions.SSLError as error:
+            raise SourceUnreachableError(
+                f"{subject}: no TLS connection to {shown(asked)}: {system_word(error) or 'refused'}",
+                hint=self._trusted,
+            ) from error
+        except _NETWORK_ERRORS as error:
+            place = f" in place of {host_of(url)}" if asked != url else ""
+            raise BrokenOffError(f"{host_of(asked)}{place}{self._through(asked)}: {reason_of(error)}") from error
+        except (requests.RequestException, urllib3.exceptions.HTTPError, ValueError) as error:
+            raise SourceError(f"{subject}: {shown(asked)} cannot be asked: {reason_of(error)}") from error
 
     def persist(self, attempt: Callable[[], T], *, subject: str) -> T:
         """What `attempt` gives, tried again with growing pauses as long as it is broken off."""
@@ -160,77 +248,15 @@ class Client:
         if self._stopped.wait(pause):
             raise SourceUnreachableError(f"{subject}: stopped") from broken
 
-    def _document(self, url: str, *, subject: str, limit: int, accept: str) -> Document:
-        response = self.open(url, subject=subject, headers={"Accept": accept})
-        with response:
-            content = bytearray()
-            for piece in pieces(response):
-                content += piece
-                if len(content) > limit:
-                    raise SourceError(f"{subject}: {shown(url)} answered with more than {limit} bytes")
-        self.check_running(subject)
-        return Document(response.url, bytes(content), response.headers, _next_url(response, subject=subject))
+    @property
+    def _trusted(self) -> str:
+        ours = "" if self._verify is True else f"what is trusted now is {self._verify}; "
+        return f"{ours}for a CA of your own, name its certificates in REQUESTS_CA_BUNDLE or SSL_CERT_FILE"
 
     def _through(self, url: str) -> str:
         """What stands between: the proxy of pip's settings or of the environment, for a message."""
-        proxies = self._proxies(url) or requests.utils.get_environ_proxies(url)
-        proxy = requests.utils.select_proxy(url, proxies)
+        proxy = requests.utils.select_proxy(url, self._session.proxies_for(url))
         return f" through the proxy {host_of(proxy if '//' in proxy else f'//{proxy}')}" if proxy else ""
-
-    def _proxies(self, url: str) -> dict[str, str] | None:
-        """What pip was told wins over the usual variables, as it does in pip; `NO_PROXY` holds for both."""
-        if self._proxy is None or requests.utils.should_bypass_proxies(url, no_proxy=None):
-            return None
-        return {"http": self._proxy, "https": self._proxy}
-
-
-class _Sockets:
-    """The open sockets of a client, so that another thread can shut them."""
-
-    def __init__(self) -> None:
-        self._guard = Lock()
-        self._open: WeakSet[socket.socket] = WeakSet()
-        self._shut = False
-
-    def add(self, opened: socket.socket) -> None:
-        """Know one more; one that comes after `shut` is shut at once."""
-        with self._guard:
-            self._open.add(opened)
-            if self._shut:
-                _shut(opened)
-
-    def shut(self) -> None:
-        """End what is read from any of them."""
-        with self._guard:
-            self._shut = True
-            for opened in list(self._open):
-                _shut(opened)
-
-
-class _Adapter(HTTPAdapter):
-    """An adapter whose connections tell `sockets` what they open."""
-
-    def __init__(self, sockets: _Sockets, *, pool_maxsize: int) -> None:
-        super().__init__(pool_maxsize=pool_maxsize)
-        self._sockets = sockets
-
-    def get_connection_with_tls_context(self, *arguments: Any, **named: Any) -> Any:
-        """The pool of a request; its connections are of a class of this client's own."""
-        pool: Any = super().get_connection_with_tls_context(*arguments, **named)
-        if pool.ConnectionCls is type(pool).ConnectionCls:
-            pool.ConnectionCls = _kept(pool.ConnectionCls, self._sockets)
-        return pool
-
-
-class _Authorization(AuthBase):
-    """One fixed header; `requests` removes it when a redirect leads to another origin."""
-
-    def __init__(self, value: str) -> None:
-        self._value = value
-
-    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        request.headers["Authorization"] = self._value
-        return request
 
 
 def pieces(response: requests.Response) -> Iterator[bytes]:
@@ -239,34 +265,53 @@ def pieces(response: requests.Response) -> Iterator[bytes]:
         try:
             piece: bytes = response.raw.read1(_PIECE, decode_content=False)
         except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:  # ValueError: TLS that `stop` shut
-            raise BrokenOffError(f"{host_of(response.url)}: {_reason(error)}") from error
+            raise BrokenOffError(f"{host_of(response.url)}: {reason_of(error)}") from error
         if not piece:
             return
         yield piece
 
 
-def _kept(kind: Any, sockets: _Sockets) -> Any:
-    """A class of connections like `kind` that tell `sockets` of theirs."""
+class _Sized:
+    """Pieces whose whole length is known."""
 
-    class Kept(kind):  # type: ignore[misc]  # urllib3 has one class for each scheme, and both are wanted
-        def connect(self) -> None:
-            super().connect()
-            sockets.add(self.sock)
+    def __init__(self, pieces: Iterable[bytes], size: int) -> None:
+        self._pieces = pieces
+        self._size = size
 
-    return Kept
+    def __len__(self) -> int:
+        return self._size
 
-
-def _shut(opened: socket.socket) -> None:
-    with suppress(OSError):  # its other end was quicker
-        opened.shutdown(socket.SHUT_RDWR)
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._pieces)
 
 
-def _next_url(response: requests.Response, *, subject: str) -> str | None:
-    following = response.links.get("next", {}).get("url")
+def _body(headers: dict[str, str], content: Content | None) -> tuple[dict[str, str], Content | None]:
+    """Headers and body as `requests` wants them: it writes `Content-Length` itself."""
+    if _is_file(content) and not super_len(content):  # type: ignore[no-untyped-call]  # `requests` leaves it so
+        return headers, b""  # what has no length would go in chunks
+    if content is None or isinstance(content, bytes) or _is_file(content):
+        return headers, content
+    size = CaseInsensitiveDict(headers).get("Content-Length", "")
+    rest = {name: value for name, value in headers.items() if name.lower() != "content-length"}
+    if not size.isdecimal():
+        return rest, iter(content)
+    return rest, _Sized(content, int(size)) if int(size) else b""
+
+
+def _is_file(content: Content | None) -> TypeGuard[BinaryIO]:
+    return hasattr(content, "read")
+
+
+def _same_origin_redirect(response: requests.Response) -> str | None:
+    """Where a 307 or 308 of no GET leads to, if that is the same origin."""
+    if response.status_code not in _KEPT_REDIRECTS or response.request.method == "GET":
+        return None
     try:
-        return urljoin(response.url, following) if following else None
-    except ValueError as error:
-        raise SourceError(f"{subject}: {shown(response.url)} names a next page that is no URL") from error
+        following = urljoin(response.url, response.headers.get("Location", ""))
+        same = origin_of(urlsplit(following)) == origin_of(urlsplit(response.url))
+    except ValueError:
+        return None
+    return following if same else None
 
 
 def _certificates(settings: Settings) -> str | bool:
@@ -275,91 +320,3 @@ def _certificates(settings: Settings) -> str | bool:
     if path is not None and not path.exists():
         raise SourceError(f"the CA certificates {path} do not exist", hint="see REQUESTS_CA_BUNDLE and SSL_CERT_FILE")
     return True if path is None else str(path)
-
-
-def _credentials(settings: Settings) -> dict[str, str]:
-    """The `Authorization` that each origin gets."""
-    held: dict[str, str] = {}
-    for url in (*settings.packages.find_links, *settings.packages.indexes):
-        parts = urlsplit(url)
-        if parts.username is not None:
-            user = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-            held.setdefault(_origin(parts), "Basic " + base64.b64encode(user.encode()).decode())
-    if settings.hub.token:
-        held[_origin(urlsplit(settings.hub.endpoint))] = f"Bearer {settings.hub.token}"
-    return held
-
-
-def _origin(parts: SplitResult) -> str:
-    port = parts.port or {"https": 443, "http": 80}.get(parts.scheme, 0)
-    return f"{parts.scheme}://{(parts.hostname or '').lower()}:{port}"
-
-
-def _judge(response: requests.Response, *, subject: str) -> None:
-    """Return for an answer with something to read; raise what any other one means."""
-    hops = [*response.history, response]
-    if any(a.url.startswith("https:") and b.url.startswith("http:") for a, b in pairwise(hops)):
-        raise SourceError(f"{subject}: {shown(response.url)} is a redirect from https to http, which is refused")
-    status = response.status_code
-    if status in _AGAIN or status >= 500:
-        raise BrokenOffError(f"{shown(response.url)} answered {status}", wait=_retry_after(response.headers))
-    if status >= 400 and status != 416:
-        raise _refusal(response, subject=subject)
-    if status not in {200, 206, 416}:
-        raise SourceError(f"{subject}: {shown(response.url)} answered {status}, which says nothing")
-    if response.headers.get("Content-Encoding", "identity").strip().lower() not in {"", "identity"}:
-        raise SourceError(
-            f"{subject}: {shown(response.url)} encodes what it sends ({response.headers['Content-Encoding']}) "
-            "though asked not to, so that its bytes cannot be counted or resumed"
-        )
-
-
-def _refusal(response: requests.Response, *, subject: str) -> SourceError:
-    """The error for a 4xx. A hub says more in `X-Error-Code` and `X-Error-Message`."""
-    status, code = response.status_code, response.headers.get("X-Error-Code", "")
-    words = printable(response.headers.get("X-Error-Message", ""))[:300]
-    message = f"{subject}: {shown(response.url)} answered {status}" + (f": {words}" if words else "")
-    if code == "GatedRepo":
-        return SourceDeniedError(
-            f"{message} (the repository is gated)",
-            hint="accept its conditions on the hub's page, then set HF_TOKEN to a token of that account",
-        )
-    if code in _HUB_MISSING or status in _MISSING:
-        private = "if it is private, set HF_TOKEN" if code == "RepoNotFound" else ""
-        return SourceNotFoundError(message, hint=private)
-    if status in _DENIED:
-        return SourceDeniedError(
-            message, hint="credentials come from HF_TOKEN, AWS_* variables, pip's configuration or ~/.netrc"
-        )
-    return SourceError(message)
-
-
-def _retry_after(headers: "CaseInsensitiveDict[str]") -> float | None:
-    """Seconds that the server asks for; a date counts from the server's own `Date`, so that no clock here matters."""
-    text = headers.get("Retry-After", "").strip()
-    if text.isdecimal():
-        return float(text)
-    try:
-        return max(0.0, (parsedate_to_datetime(text) - parsedate_to_datetime(headers["Date"])).total_seconds())
-    except (KeyError, TypeError, ValueError):
-        return None
-
-
-def _reason(error: BaseException) -> str:
-    """Why, in one line, without the URLs that the libraries put into their messages."""
-    if isinstance(error, requests.Timeout | urllib3.exceptions.TimeoutError):
-        return "no answer in time"
-    if isinstance(error, requests.TooManyRedirects):
-        return "too many redirects"
-    if isinstance(error, urllib3.exceptions.IncompleteRead):
-        return f"broken off after {error.partial} bytes"
-    return f"connection failed ({_system_word(error) or type(error).__name__})"
-
-
-def _system_word(error: BaseException | None) -> str:
-    """What the system said, below the layers of the libraries: `Connection refused`."""
-    while error is not None:
-        if isinstance(error, OSError) and error.strerror:
-            return error.strerror
-        error = error.__cause__ or error.__context__
-    return ""

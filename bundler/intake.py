@@ -11,11 +11,11 @@
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from io import BufferedReader
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, BinaryIO, Self
 
 from bundler import encode, licenses
 from bundler.fetch import Fetched, Request, download, forget_finished
@@ -24,6 +24,7 @@ from bundler.once import Once
 from bundler.sources import archive
 from bundler.sources.base import Found, Local, Remote
 from bundler.sources.wheel import METADATA, open_metadata
+from bundler.unpacking import unpack
 from manifests.digest import Digest
 from manifests.errors import DigestMismatchError, SourceDeniedError, SourceNotFoundError
 from manifests.progress import Reporter
@@ -45,7 +46,7 @@ class _Archive:
 
     path: Path
     digest: Digest
-    download: Fetched | None
+    download: Fetched[Any] | None
 
     @property
     def pin(self) -> Mapping[str, str]:
@@ -94,6 +95,16 @@ class Intake:
         place = found.place
         return self._files.get((found.key, wanted), lambda: self._fetch_file(found, place, wanted, subject=subject))
 
+    def unpack(self, found: Found, wanted: Callable[[str], bool]) -> tuple[str, ...]:
+        """The names of all members of the archive, or of the folder of it, that `found.reference` leads to.
+
+        Those that are `wanted` are in the store then, taken in one pass. Errors: `SourceError` and its kinds.
+        """
+        self._targets.add(self._target(found, None, kind="archive"))
+        whole = self._archive(found)
+        with _opened(whole.path) as stream:
+            return unpack(stream, found.reference.members, self._store, whole.digest, wanted, subject=found.path)
+
     def licenses(self, found: Found) -> tuple[str, ...]:
         """What the source says, and what the wheel claims that the file is taken out of."""
         if not (found.reference.members and found.path.endswith(".whl")):
@@ -104,19 +115,31 @@ class Intake:
         return (*found.licenses, *licenses.of_wheel(content))
 
     def _fetch_file(self, found: Found, place: Remote, wanted: Digest | None, *, subject: str) -> Taken:
-        target = self._target(found, wanted)
-        request = Request(place.url, target, subject, size=found.size, digest=wanted)
-        done = download(self._client, request, self.reporter)
+        """Downloaded, hashed and encoded in one pass."""
+
+        def add(stream: BinaryIO, size: int) -> Recipe:
+            return encode.add(
+                self._store,
+                stream,
+                size=size,
+                subject=subject,
+                expected=wanted,
+                git_sha1=found.git_sha1,
+                md5=found.md5,
+            )
+
+        request = self._request(found, place, self._target(found, wanted), subject=subject)
+        done = download(self._client, replace(request, digest=wanted, copies=1), self.reporter, add)
         try:
-            recipe = self._add(done.path, expected=done.digest, subject=subject)
             done.claim.discard()
         finally:
             done.claim.release()
-        if found.git_sha1 is not None and recipe.git_sha1 != found.git_sha1:
-            raise DigestMismatchError(
-                subject=subject, expected=f"git blob {found.git_sha1.hex()}", actual=f"git blob {recipe.git_sha1.hex()}"
-            )
-        return Taken(recipe, done.version.pin)
+        return Taken(done.read, done.version.pin)
+
+    def _request(self, found: Found, place: Remote, target: Path, *, subject: str) -> Request:
+        return Request(
+            place.url, target, subject, size=found.size, digest=found.digest, authorization=place.authorization
+        )
 
     def _take_member(self, found: Found, *, expected: Digest | None, subject: str, fresh: bool) -> Taken:
         member = found.reference.member_path
@@ -160,8 +183,8 @@ class Intake:
 
     def _fetch_archive(self, found: Found) -> _Archive:
         if isinstance(found.place, Remote):
-            target = self._target(found, None)
-            request = Request(found.place.url, target, found.path, size=found.size, digest=found.digest)
+            target = self._target(found, None, kind="archive")
+            request = self._request(found, found.place, target, subject=found.path)
             done = download(self._client, request, self.reporter)
             return _Archive(done.path, done.digest, done)
         with _opened(found.place.path) as stream:
@@ -170,9 +193,9 @@ class Intake:
             raise DigestMismatchError(subject=found.path, expected=found.digest, actual=digest)
         return _Archive(found.place.path, digest, None)
 
-    def _target(self, found: Found, wanted: Digest | None) -> Path:
+    def _target(self, found: Found, wanted: Digest | None, *, kind: str = "") -> Path:
         """Where it is downloaded to: a file and an archive of one address, or of two digests, lie apart."""
-        kind = "archive" if found.reference.members else str(wanted or "file")
+        kind = kind or ("archive" if found.reference.members else str(wanted or "file"))
         return self._store.partial(f"{found.key} {kind}")
 
     def _add(self, path: Path, *, expected: Digest | None, subject: str) -> Recipe:

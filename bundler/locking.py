@@ -1,18 +1,22 @@
 """`lock` as a function: manifest, sources and the lock before, to the lock now."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
 
+from bundler.housekeeping.known import register
 from bundler.manifest_file import load
+from bundler.profiles.expansion import expand, recorded, refuse_unused
+from bundler.profiles.selection import Selection
+from bundler.profiles.targets import NOBODY, Profiling
 from bundler.resolve import resolve
 from bundler.settings import Settings
 from manifests import canonical, lock
 from manifests.digest import Digest
-from manifests.errors import FormatError, LockOutdatedError, ManifestError
-from manifests.lock import Lock, LockedFile, LockedKit, LockedModel, LockedPackage, same_content, without_validators
+from manifests.errors import FormatError, LockOutdatedError, ManifestError, listing
+from manifests.lock import Lock, LockedFile, LockedItem, LockedPackage, same_content, without_validators
 from manifests.manifest import Manifest
 from manifests.progress import Reporter
 from manifests.publish import publish, translated
@@ -21,10 +25,12 @@ from manifests.store import Store
 
 @dataclass(frozen=True, slots=True)
 class Locked:
-    """A lock, and whether its file was written."""
+    """A lock, whether its file was written, and what it says otherwise than the one before: old and new by name."""
 
     lock: Lock
     changed: bool
+    selections: tuple[Selection, ...] = ()
+    moved: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
 
 def lock_path(manifest: Path) -> Path:
@@ -32,9 +38,10 @@ def lock_path(manifest: Path) -> Path:
     return manifest.parent / f"{manifest.stem}.lock.json"
 
 
-def manifest_digest(manifest: Manifest) -> Digest:
-    """What a lock remembers of the manifest that it resolves."""
-    return Digest.of(canonical.encode(manifest))
+def is_of(found: Lock, asked: Manifest, *, base: Path) -> bool:
+    """Whether a lock resolves this manifest, which lies in `base`, for the machines that the lock names."""
+    expanded = expand(asked, recorded(found), base=base).manifest
+    return found.manifest == str(Digest.of(canonical.encode(expanded)))
 
 
 def is_lock(path: Path) -> bool:
@@ -71,34 +78,47 @@ class Locking:
     target: Path
     settings: Settings
     reporter: Reporter
+    profiling: Profiling = NOBODY
+    """The machines to choose profiles for; without targets, those of the lock before."""
+    chooses: bool = False
+    """Whether somebody asked for these machines in so many words: then there must be profiles to choose among."""
 
-    def run(self, *, check: bool, upgrade: bool, sequence: int | None) -> Locked:
+    def run(self, *, check: bool, upgrade: frozenset[str] | bool, sequence: int | None) -> Locked:
         """Resolve and write. With `check`, write nothing and raise `LockOutdatedError` where reality moved.
 
+        `upgrade` lets moving references move: all, or those of these ids.
         Errors: `ManifestError`, `SourceError` and its kinds, `StorageError`.
         """
         asked = load(self.manifest)
+        if isinstance(upgrade, frozenset):
+            _check_ids(upgrade, asked, self.manifest)
         previous = self._previous(sequence)
+        if self.chooses:
+            refuse_unused(asked, self.manifest)
+        expanded = expand(asked, self.profiling or recorded(previous), base=self.manifest.parent)
         if check and previous is None:
             raise LockOutdatedError(f"{self.target} does not exist", hint="`bundle lock` writes it")
         with Store.open(self.settings.store) as store:
             found = resolve(
-                asked,
+                expanded.manifest,
                 base=self.manifest.parent,
                 folder=self.target.parent,
                 store=store,
                 settings=self.settings,
                 previous=previous,
-                upgrade=upgrade or check,
+                upgrade=expanded.ids(upgrade) if isinstance(upgrade, frozenset) else upgrade or check,
+                profiles=expanded.profiles,
                 sequence=sequence,
                 reporter=self.reporter,
             )
         if check and previous is not None:
             _compare(previous, found, self)
-            return Locked(previous, changed=False)
+            return Locked(previous, changed=False, selections=expanded.selections)
         if found != previous:
             publish(self.target, lock.encode(found), mode=0o644)
-        return Locked(found, changed=found != previous)
+        register(self.settings.store, self.target, found)
+        moved = _differences(previous, found) if previous else {}
+        return Locked(found, changed=found != previous, selections=expanded.selections, moved=moved)
 
     def _previous(self, sequence: int | None) -> Lock | None:
         """The lock before; one that cannot be read is in the way, unless the sequence that it held is given."""
@@ -115,12 +135,9 @@ class Locking:
 def _compare(previous: Lock, found: Lock, locking: Locking) -> None:
     if same_content(previous, found) and previous.manifest == found.manifest:
         return
-    previous, found = without_validators(previous), without_validators(found)
-    before, after = _described(previous), _described(found)
-    names = dict.fromkeys((*before, *after))
-    different = {name: (before.get(name, "absent"), after.get(name, "absent")) for name in names}
-    facts = {name: f"{old} -> {new}" for name, (old, new) in different.items() if old != new}
-    moved = _moved(previous, found)
+    facts = {name: f"{old} -> {new}" for name, (old, new) in _differences(previous, found).items()}
+    is_of_one_manifest = previous.manifest == found.manifest
+    moved = is_of_one_manifest or _moved(without_validators(previous), without_validators(found))
     raise LockOutdatedError(
         f"{locking.target} is not what the sources give now"
         if moved
@@ -128,6 +145,21 @@ def _compare(previous: Lock, found: Lock, locking: Locking) -> None:
         hint=f"`bundle lock {locking.manifest}{' --upgrade' if moved else ''}` moves it",
         facts=facts,
     )
+
+
+def _differences(previous: Lock, found: Lock) -> dict[str, tuple[str, str]]:
+    """What the two say otherwise, old and new by name, but for what a server changes without changing the file."""
+    before, after = _described(without_validators(previous)), _described(without_validators(found))
+    names = dict.fromkeys((*before, *after))
+    pairs = {name: (before.get(name, "absent"), after.get(name, "absent")) for name in names}
+    return {name: (old, new) for name, (old, new) in pairs.items() if old != new}
+
+
+def _check_ids(ids: frozenset[str], asked: Manifest, path: Path) -> None:
+    flows = (str(each.parsed) for each in asked.workflows)
+    known = [*(model.id for model in asked.models), *(kit.id for kit in asked.kits), *flows]
+    if unknown := sorted(ids.difference(known)):
+        raise ManifestError(f"{path} has no {listing(unknown)}", hint=f"there are: {listing(known)}")
 
 
 def _moved(previous: Lock, found: Lock) -> bool:
@@ -147,13 +179,15 @@ def _described(of: Lock) -> Mapping[str, str]:
         described |= _texts(item, "packages", item.id)
         for package in item.packages:
             described |= _texts(package, "files", f"{item.id} {package.id}")
+    for chosen in of.profiles:
+        described[f"{chosen.model} on {chosen.machine}"] = f"{chosen.profile}, {chosen.carried}"
     for name, file in of.files():
         described[name] = str(file.digest)
         described |= _texts(file, "sha256", name)
     return described
 
 
-def _texts(of: LockedModel | LockedKit | LockedPackage | LockedFile, inner: str, name: str) -> dict[str, str]:
+def _texts(of: LockedItem | LockedPackage | LockedFile, inner: str, name: str) -> dict[str, str]:
     """The fields of a part of the lock, but for `inner` and those that say nothing."""
     values = msgspec.to_builtins(of).items()
     return {f"{name} {key}": canonical.encode(value).decode() for key, value in values if key not in {inner, "id"}}

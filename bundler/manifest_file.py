@@ -15,14 +15,23 @@ from typing import Final, TypeAlias
 from msgspec.structs import fields
 
 from manifests.errors import ManifestError, MissingExtraError, NamingError, printable
-from manifests.manifest import FileRequest, KitRequest, Manifest, ModelRequest, PackageRequest, parse
+from manifests.manifest import (
+    FileRequest,
+    KitRequest,
+    Manifest,
+    ModelRequest,
+    PackageRequest,
+    ProfileRequest,
+    WorkflowRequest,
+    parse,
+)
 
 MAXIMUM_SIZE: Final = 1 << 20
 """Bytes of a manifest."""
 _KEYS: Final = sorted(
     {
         field.encode_name
-        for kind in (Manifest, ModelRequest, PackageRequest, FileRequest, KitRequest)
+        for kind in (Manifest, ModelRequest, PackageRequest, FileRequest, KitRequest, ProfileRequest, WorkflowRequest)
         for field in fields(kind)
     }
 )

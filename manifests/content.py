@@ -9,7 +9,8 @@ import re
 from collections.abc import Iterator
 from typing import ClassVar, Final, TypeAlias
 
-from manifests import canonical
+from manifests import canonical, client_facts, workflow
+from manifests.client_facts import ModelFacts, PackageFacts
 from manifests.digest import Digest
 from manifests.errors import FormatError, NamingError, UnsupportedFormatError
 from manifests.manifest import LAYOUTS, Struct
@@ -23,12 +24,16 @@ from manifests.naming import (
     repository_folder,
 )
 from manifests.paths import check_tree, checked_path, fold
+from manifests.workflow import WorkflowId
 
 MAXIMUM_SIZE: Final = 256 << 20
 """Bytes of the section."""
 MODEL: Final = "model"
 WHEELS: Final = "wheels"
-KINDS: Final = (MODEL, WHEELS)
+WORKFLOW: Final = "workflow"
+KINDS: Final = (MODEL, WHEELS, WORKFLOW)
+FEATURES: Final = (client_facts.FEATURE,)
+"""Keys that not every reader of this format knows."""
 _WORD: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+!-]{0,63}")
 
 
@@ -48,7 +53,10 @@ class File(Struct, frozen=True):
 
 
 class Package(Struct, frozen=True):
-    """One loadable variant. `static_batch` is None where the graph takes any batch; files are sorted by path."""
+    """One loadable variant. `static_batch` is None where the graph takes any batch; files are sorted by path.
+
+    `client` is what a service says of it: None for files that came without such words.
+    """
 
     id: str
     files: tuple[File, ...]
@@ -57,6 +65,7 @@ class Package(Struct, frozen=True):
     quantization: str | None = None
     opset: int | None = None
     static_batch: int | None = None
+    client: PackageFacts | None = None
 
 
 class Model(Struct, frozen=True, tag_field="kind", tag=MODEL):
@@ -71,6 +80,7 @@ class Model(Struct, frozen=True, tag_field="kind", tag=MODEL):
     architecture: str | None = None
     layouts: tuple[str, ...] = ()
     licenses: tuple[str, ...] = ()
+    client: ModelFacts | None = None
 
 
 class KitPackage(Package, frozen=True, kw_only=True):
@@ -89,7 +99,20 @@ class Wheels(Struct, frozen=True, tag_field="kind", tag=WHEELS):
     packages: tuple[KitPackage, ...]
 
 
-Item: TypeAlias = Model | Wheels
+class Workflow(Struct, frozen=True, tag_field="kind", tag=WORKFLOW):
+    """An item of kind `workflow`: one package, with one file."""
+
+    kind: ClassVar[str] = WORKFLOW
+    id: str
+    packages: tuple[Package, ...]
+
+    @property
+    def parsed(self) -> WorkflowId:
+        """Its workspace and name."""
+        return WorkflowId.parse(self.id)
+
+
+Item: TypeAlias = Model | Wheels | Workflow
 
 
 class Content(Struct, frozen=True):
@@ -108,6 +131,16 @@ class Content(Struct, frozen=True):
     def wheels(self) -> tuple[Wheels, ...]:
         """The items that bring this program."""
         return tuple(item for item in self.items if isinstance(item, Wheels))
+
+    @property
+    def workflows(self) -> tuple[Workflow, ...]:
+        """The items that say what is done with models."""
+        return tuple(item for item in self.items if isinstance(item, Workflow))
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """What it needs of a reader beyond its kinds."""
+        return FEATURES if any(model.client is not None for model in self.models) else ()
 
     def names(self) -> Iterator[str]:
         """Every id and alias."""
@@ -170,6 +203,8 @@ def _check(content: Content) -> None:
         _check_model(model)
     for wheels in content.wheels:
         _check_wheels(wheels)
+    for each in content.workflows:
+        _check_workflow(each)
     for item in content.items:
         _check_packages(item)
 
@@ -177,6 +212,13 @@ def _check(content: Content) -> None:
 def _check_model(item: Model) -> None:
     if len(item.commit) != 40 or set(item.commit) - set("0123456789abcdef"):
         raise FormatError(f"content: {item.id}: a commit has 40 hex digits")
+    if item.client is not None:
+        client_facts.check_model(item.client, (item.id, *item.aliases), subject=f"content: {item.id}")
+    for package in item.packages:
+        if package.client is not None:
+            if item.client is None:
+                raise FormatError(f"content: {item.id}: facts of a package, and none of its model")
+            client_facts.check_package(package.client, subject=f"content: {item.id} {package.id}")
     _check_layouts(item)
 
 
@@ -184,8 +226,17 @@ def _check_wheels(item: Wheels) -> None:
     for text in (item.program, *(text for kit in item.packages for text in (kit.platform, kit.python))):
         if not _WORD.fullmatch(text):
             raise FormatError(f"content: {item.id}: {text!r} is no version, platform or Python")
-    if any(kit.backend or kit.quantization for kit in item.packages):
+    if any(kit.backend or kit.quantization or kit.client for kit in item.packages):
         raise FormatError(f"content: {item.id}: wheels have no backend")
+
+
+def _check_workflow(item: Workflow) -> None:
+    parsed = item.parsed
+    (package, *more) = item.packages or (None,)
+    if package is None or more or package != Package(id=workflow.PACKAGE, files=package.files, default=True):
+        raise FormatError(f"content: {parsed}: a workflow has one package")
+    if [file.path for file in package.files] != [workflow.FILE]:
+        raise FormatError(f"content: {parsed}: a workflow is one file, {workflow.FILE}")
 
 
 def _check_packages(item: Item) -> None:

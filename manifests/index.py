@@ -147,6 +147,8 @@ def decode(raw: bytes) -> Index:
     if str(Digest.of(sections["content"])) != head.content or str(_transport(sections)) != head.transport:
         raise FormatError("index: its sections are not those that its head names")
     carried = content.decode(bytes(sections["content"]))
+    if not set(carried.features) <= set(head.requires.features):
+        raise FormatError("index: its content uses a feature that its head does not require")
     tables = Tables(sections["blobs"], sections["chunks"], sections["packs"])
     tables.check(carried, head.limits)
     return Index(raw, head, carried, tables)
@@ -162,7 +164,7 @@ def _head(carried: Content, sections: Mapping[str, ReadableBuffer], largest: int
         content=str(Digest.of(sections["content"])),
         format=FORMAT,
         limits=Limits(encoded=largest, raw=largest, window=max(largest, 1 << 10)),
-        requires=Requires(codecs=codecs, digests=(algorithm.value,), features=(), kinds=kinds),
+        requires=Requires(codecs=codecs, digests=(algorithm.value,), features=carried.features, kinds=kinds),
         sections=tuple(
             Section(count=len(body) // _WIDTHS[name], name=name, required=True, width=_WIDTHS[name])
             for name, body in sections.items()
@@ -209,7 +211,7 @@ def _check_requires(value: canonical.Json) -> None:
     known = Requires(
         codecs=tuple(codec.label for codec in Codec),
         digests=tuple(ChunkAlgorithm),
-        features=(),
+        features=content.FEATURES,
         kinds=content.KINDS,
     )
     for field in ("codecs", "digests", "features", "kinds"):

@@ -6,16 +6,18 @@
 """
 
 from collections.abc import Callable, Iterator
-from typing import Final
+from typing import Final, TypeAlias
 
 import msgspec
 
-from manifests import canonical
+from manifests import canonical, client_facts
+from manifests.client_facts import ModelFacts, PackageFacts
 from manifests.digest import Digest
 from manifests.errors import FormatError, ManifestError, UnsupportedFormatError
 from manifests.manifest import LAYOUTS, TASKS, Struct
 from manifests.naming import check_ids, checked_id, checked_line, checked_package_id
 from manifests.paths import check_tree, checked_path
+from manifests.workflow import WorkflowId
 
 FORMAT: Final = 1
 VALIDATORS: Final = ("etag", "last-modified", "version-id")
@@ -47,13 +49,16 @@ class LockedFile(Struct, frozen=True):
 
 
 class LockedPackage(Struct, frozen=True):
-    """One package: its files, sorted by path."""
+    """One package: its files, sorted by path. `opset`, `static_batch` and `client` are a service's words."""
 
     id: str
     files: tuple[LockedFile, ...]
     backend: str | None = None
     quantization: str | None = None
     default: bool = False
+    opset: int | None = None
+    static_batch: int | None = None
+    client: PackageFacts | None = None
 
 
 class LockedModel(Struct, frozen=True):
@@ -71,6 +76,9 @@ class LockedModel(Struct, frozen=True):
     layouts: tuple[str, ...] | None = None
     commit: str | None = None
     gated: bool = False
+    asked: str = ""
+    """What the manifest asked of a service: the same question again gets what is locked here."""
+    client: ModelFacts | None = None
 
 
 class LockedKit(Struct, frozen=True):
@@ -81,6 +89,47 @@ class LockedKit(Struct, frozen=True):
     packages: tuple[LockedPackage, ...]
 
 
+class LockedWorkflow(Struct, frozen=True):
+    """One workflow: a package with its one file, which was made of what the source gave; and the models it names."""
+
+    id: str
+    packages: tuple[LockedPackage, ...]
+    models: tuple[str, ...] = ()
+
+    @property
+    def file(self) -> LockedFile:
+        """The file."""
+        return self.packages[0].files[0]
+
+
+class LockedProfile(Struct, frozen=True):
+    """What one kind of machine asks of a model that has profiles, in AIM's words, and what is carried for it.
+
+    `model` is the id in the manifest, `carried` that of the repository. With `by_id` the profile was named outright;
+    `is_for_any` says that the machine's image is for any model.
+    """
+
+    model: str
+    carried: str
+    profile: str
+    gpu: str | None = None
+    gpu_count: int = 1
+    precision: str = "auto"
+    metric: str = "latency"
+    engine: str = "vllm"
+    by_id: bool = False
+    general_fallback: bool = True
+    is_for_any: bool = False
+
+    @property
+    def machine(self) -> str:
+        """For whom, in one line."""
+        return f"{self.gpu_count} x {self.gpu or 'any GPU'}, precision {self.precision}, metric {self.metric}"
+
+
+LockedItem: TypeAlias = LockedModel | LockedKit | LockedWorkflow
+
+
 class Lock(Struct, frozen=True):
     """A resolved manifest."""
 
@@ -89,13 +138,15 @@ class Lock(Struct, frozen=True):
     sequence: int
     models: tuple[LockedModel, ...] = ()
     kits: tuple[LockedKit, ...] = ()
+    workflows: tuple[LockedWorkflow, ...] = ()
+    profiles: tuple[LockedProfile, ...] = ()
     manifest: str = ""
     """The digest of the manifest that this resolves: `build` refuses a lock that its manifest has outgrown."""
 
     @property
-    def items(self) -> tuple[LockedModel | LockedKit, ...]:
-        """Models, then kits."""
-        return (*self.models, *self.kits)
+    def items(self) -> tuple[LockedItem, ...]:
+        """Models, then kits, then workflows."""
+        return (*self.models, *self.kits, *self.workflows)
 
     def files(self) -> Iterator[tuple[str, LockedFile]]:
         """Every file, under the name by which messages call it: item, package, path."""
@@ -133,14 +184,15 @@ def mapped(lock: Lock, change: Callable[[LockedFile], LockedFile]) -> Lock:
     """`lock` with each of its files as `change` gives it."""
     replaced = msgspec.structs.replace
 
-    def packages(item: LockedModel | LockedKit) -> tuple[LockedPackage, ...]:
+    def packages(item: LockedItem) -> tuple[LockedPackage, ...]:
         return tuple(
             replaced(package, files=tuple(change(file) for file in package.files)) for package in item.packages
         )
 
     models = tuple(replaced(model, packages=packages(model)) for model in lock.models)
     kits = tuple(replaced(kit, packages=packages(kit)) for kit in lock.kits)
-    return replaced(lock, models=models, kits=kits)
+    workflows = tuple(replaced(each, packages=packages(each)) for each in lock.workflows)
+    return replaced(lock, models=models, kits=kits, workflows=workflows)
 
 
 def without_validators(lock: Lock) -> Lock:
@@ -156,10 +208,16 @@ def without_validators(lock: Lock) -> Lock:
 def _carried(lock: Lock) -> Lock:
     """What is compared. A model carries what its files claim as its own; which of them claimed it is not carried."""
     plain = without_validators(lock)
-    models = tuple(sorted(plain.models, key=lambda model: model.id))
-    kits = tuple(sorted(plain.kits, key=lambda kit: kit.id))
-    plain = msgspec.structs.replace(plain, sequence=0, manifest="", models=models, kits=kits)
+    models = tuple(msgspec.structs.replace(model, asked="") for model in sorted(plain.models, key=_id))
+    kits, workflows = tuple(sorted(plain.kits, key=_id)), tuple(sorted(plain.workflows, key=_id))
+    plain = msgspec.structs.replace(
+        plain, sequence=0, manifest="", models=models, kits=kits, workflows=workflows, profiles=()
+    )
     return mapped(plain, lambda file: msgspec.structs.replace(file, licenses=(), gated=False))
+
+
+def _id(item: LockedItem) -> str:
+    return item.id
 
 
 def _check(lock: Lock, *, subject: str) -> None:
@@ -167,10 +225,11 @@ def _check(lock: Lock, *, subject: str) -> None:
     if lock.format != FORMAT or lock.sequence < 1:
         raise FormatError(f"{subject}: format must be {FORMAT} and sequence at least 1")
     if not lock.items:
-        raise FormatError(f"{subject}: it locks no model and no kit")
+        raise FormatError(f"{subject}: it locks no model, no kit and no workflow")
     for model in lock.models:
-        if set(model.layouts or ()) - set(LAYOUTS) or model.task not in TASKS:
-            raise FormatError(f"{subject}: {model.id} has a task or layout that does not exist")
+        _check_model(model, subject=f"{subject}: {model.id}")
+    for workflow in lock.workflows:
+        WorkflowId.parse(workflow.id)
     for item in lock.items:
         checked_id(item.id)
         if not item.packages or not all(package.files for package in item.packages):
@@ -184,3 +243,13 @@ def _check(lock: Lock, *, subject: str) -> None:
             raise FormatError(f"{subject}: {name}: a size is not negative")
     aliases = [name for model in lock.models for name in model.aliases]
     check_ids([*(item.id for item in lock.items), *aliases])
+
+
+def _check_model(model: LockedModel, *, subject: str) -> None:
+    if set(model.layouts or ()) - set(LAYOUTS) or model.task not in TASKS:
+        raise FormatError(f"{subject} has a task or layout that does not exist")
+    if model.client is not None:
+        client_facts.check_model(model.client, (model.id, *model.aliases), subject=subject)
+    for package in model.packages:
+        if package.client is not None:
+            client_facts.check_package(package.client, subject=f"{subject} {package.id}")

@@ -14,6 +14,7 @@ from manifests.digest import Digest
 from manifests.errors import FormatError, ManifestError, NamingError
 from manifests.naming import check_ids, checked_id, checked_line, checked_package_id
 from manifests.paths import check_tree, checked_path
+from manifests.workflow import LOCAL, WorkflowId
 
 TASKS: Final = (
     "action-recognition", "classification", "depth-estimation", "embedding", "gaze-detection", "instance-segmentation",
@@ -25,7 +26,21 @@ BACKENDS: Final = (
     "coreml", "custom", "hugging-face", "onnx", "torch", "torch-script", "trt", "ultralytics", "vllm",
 )  # fmt: skip
 QUANTIZATIONS: Final = ("fp32", "fp16", "bf16", "int8", "unknown")
+SERVICE: Final = "roboflow://"
+"""What a source begins with that has models with packages, rather than files."""
 LAYOUTS: Final = ("directory", "huggingface", "inference")
+PROFILE_GPUS: Final = (
+    "MI100", "MI210", "MI250X", "MI300A", "MI300X", "MI308X", "MI325X", "MI350X", "MI355X", "RX6800", "RX6900",
+    "RX7900", "RX9070", "V620", "V710", "W6800", "W6800X", "W6900X", "W7800", "W7900", "NONE",
+)  # fmt: skip
+PROFILE_PRECISIONS: Final = ("int4", "int8", "fp4", "fp8", "fp16", "bf16", "fp32")
+"""What AIM prefers comes first, where no precision is asked for."""
+PROFILE_METRICS: Final = ("latency", "throughput")
+PROFILE_TYPES: Final = ("optimized", "preview", "unoptimized", "general")
+"""What AIM prefers comes first, among profiles of one precision."""
+PROFILE_ENGINES: Final = ("vllm",)
+PROFILE_GPU_COUNT: Final = 8
+"""The most GPUs that a profile can be for."""
 
 
 class Struct(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -49,8 +64,31 @@ class PackageRequest(Struct, frozen=True):
     default: bool = False
 
 
+class ProfileRequest(Struct, frozen=True):
+    """What to carry for one kind of machine, in AIM's words. `source` defaults to that of the model.
+
+    `id` defaults to AIM's own: `vllm-mi300x-fp8-tp1-latency`. `include` and `exclude` default to those of the model.
+    """
+
+    gpu: str
+    precision: str
+    gpu_count: int = 1
+    metric: str = "latency"
+    type: str = "optimized"
+    engine: str = "vllm"
+    manual_selection_only: bool = False
+    id: str | None = None
+    source: str | None = None
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+
+
 class ModelRequest(Struct, frozen=True):
-    """A model: either `source` (a folder, a repository or one file), or `packages`, or `files` for a single package."""
+    """A model: either `source` (a folder, a repository or one file), or `packages`, or `files` for a single package.
+
+    With `profiles`, a list or the path of AIM's own profile files, the machines that a lock is made for decide on the
+    source.
+    """
 
     id: str
     aliases: tuple[str, ...] = ()
@@ -61,7 +99,13 @@ class ModelRequest(Struct, frozen=True):
     source: str | None = None
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
+    unpack: bool = False
+    """Whether `source` is an archive whose members are the files."""
     packages: tuple[PackageRequest, ...] = ()
+    profiles: tuple[ProfileRequest, ...] | str = ()
+    backend: str | None = None
+    quantization: str | None = None
+    """With a service (`roboflow://`) as `source`: which of its packages; None for all."""
 
 
 class KitRequest(Struct, frozen=True):
@@ -71,12 +115,31 @@ class KitRequest(Struct, frozen=True):
     sources: tuple[str, ...]
 
 
+class WorkflowRequest(Struct, frozen=True):
+    """What is done with models: a `file`, or a service's (`source`). `id` and `workspace` default to their names."""
+
+    workspace: str | None = None
+    id: str | None = None
+    file: str | None = None
+    source: str | None = None
+
+    @property
+    def parsed(self) -> WorkflowId:
+        """Its workspace and name: those given, else those of the source, else `local` and the file's name."""
+        _, service, place = (self.source or "").partition("roboflow://")
+        named = WorkflowId.parse(place) if service else None
+        stem = (self.file or self.source or "").rpartition("/")[2].partition(".")[0]
+        workspace = self.workspace or (named.workspace if named else LOCAL)
+        return WorkflowId.parse(str(WorkflowId(workspace, self.id or (named.name if named else stem))))
+
+
 class Manifest(Struct, frozen=True):
-    """A bundle line, and the models and kits that it carries."""
+    """A bundle line, and the models, workflows and kits that it carries."""
 
     name: str
     models: tuple[ModelRequest, ...] = ()
     kits: tuple[KitRequest, ...] = ()
+    workflows: tuple[WorkflowRequest, ...] = ()
 
 
 def parse(document: object) -> Manifest:
@@ -120,7 +183,8 @@ def _expand_model(model: object) -> object:
     if not isinstance(model, dict):
         return model
     expanded = dict(model)
-    package = {key: expanded.pop(key) for key in ("files", "backend", "quantization") if key in expanded}
+    short = ("files",) if "source" in expanded and "files" not in expanded else ("files", "backend", "quantization")
+    package = {key: expanded.pop(key) for key in short if key in expanded}
     if package and ("packages" in expanded or "files" not in package):
         raise ManifestError(
             f"model {model.get('id')!r}: `files`, `backend` and `quantization` belong together, or under `packages`",
@@ -166,7 +230,7 @@ def _explained(error: msgspec.ValidationError) -> ManifestError:
 
 def _check(manifest: Manifest) -> None:
     _at("$.name", checked_line, manifest.name)
-    if not manifest.models and not manifest.kits:
+    if not manifest.models and not manifest.kits and not manifest.workflows:
         raise ManifestError("a manifest needs at least one model, or a kit", facts={"key": "$.models"})
     for number, model in enumerate(manifest.models):
         _check_model(model, f"$.models[{number}]")
@@ -174,8 +238,9 @@ def _check(manifest: Manifest) -> None:
         _at(f"$.kits[{number}].id", checked_id, kit.id)
         if not kit.sources:
             raise ManifestError(f"kit {kit.id!r} needs a `source`", facts={"key": f"$.kits[{number}]"})
-    kits = [kit.id for kit in manifest.kits]
-    check_ids([*kits, *(name for model in manifest.models for name in (model.id, *model.aliases))])
+    workflows = [_checked_workflow(each, f"$.workflows[{number}]") for number, each in enumerate(manifest.workflows)]
+    others = [*workflows, *(kit.id for kit in manifest.kits)]
+    check_ids([*others, *(name for model in manifest.models for name in (model.id, *model.aliases))])
 
 
 def _check_model(model: ModelRequest, key: str) -> None:
@@ -185,10 +250,15 @@ def _check_model(model: ModelRequest, key: str) -> None:
     _one_of(model.task, TASKS, f"{key}.task")
     for layout in model.layouts or ():
         _one_of(layout, LAYOUTS, f"{key}.layouts")
-    if (model.source is None) == (not model.packages):
+    if model.profiles:
+        _check_profiles(model, key)
+    elif (model.source is None) == (not model.packages):
         raise ManifestError(f"model {model.id!r} needs `source`, or `files`, or `packages`", facts={"key": key})
-    if model.source is None and (model.include or model.exclude):
+    if model.source is None and not model.profiles and (model.include or model.exclude):
         raise ManifestError("`include` and `exclude` choose among the files of a `source`", facts={"key": key})
+    _check_narrowing(model, key)
+    if model.source is None and model.unpack:
+        raise ManifestError("`unpack` takes the members of a `source`", facts={"key": key})
     for number, package in enumerate(model.packages):
         _check_package(package, f"{key}.packages[{number}]")
     ids = [package.id or default_package_id(package.backend, package.quantization) for package in model.packages]
@@ -196,6 +266,34 @@ def _check_model(model: ModelRequest, key: str) -> None:
         raise ManifestError(f"model {model.id!r}: two packages have one id: {', '.join(ids)}", facts={"key": key})
     if sum(package.default for package in model.packages) > 1:
         raise ManifestError(f"model {model.id!r}: only one package can be the default", facts={"key": key})
+
+
+def _check_narrowing(model: ModelRequest, key: str) -> None:
+    """What chooses among the packages of a service goes with no other source, and what chooses files not with one."""
+    is_service = (model.source or "").lower().startswith(SERVICE)
+    if (model.backend or model.quantization) and not is_service:
+        raise ManifestError(
+            f"model {model.id!r}: `files`, `backend` and `quantization` belong together, or under `packages`; beside "
+            f"`source` they choose packages of {SERVICE}…, and of nothing else",
+            facts={"key": key},
+        )
+    if is_service and (model.include or model.exclude or model.unpack):
+        raise ManifestError(
+            f"model {model.id!r}: `include`, `exclude` and `unpack` choose files, and {SERVICE} has packages",
+            hint="`backend` and `quantization` choose among them",
+            facts={"key": key},
+        )
+    if model.backend is not None:
+        _one_of(model.backend, BACKENDS, f"{key}.backend")
+    if model.quantization is not None:
+        _one_of(model.quantization, QUANTIZATIONS, f"{key}.quantization")
+
+
+def _checked_workflow(workflow: WorkflowRequest, key: str) -> str:
+    if (workflow.file is None) == (workflow.source is None):
+        raise ManifestError("a workflow needs `file` or `source`", facts={"key": key})
+    _at(key, lambda _: workflow.parsed, "")
+    return str(workflow.parsed)
 
 
 def _check_package(package: PackageRequest, key: str) -> None:
@@ -214,6 +312,28 @@ def _check_package(package: PackageRequest, key: str) -> None:
         if entry.sha256 is not None:
             _at(f"{key}.files.{path}.sha256", _checked_hex, entry.sha256)
     check_tree(package.files, subject=key)
+
+
+def _check_profiles(model: ModelRequest, key: str) -> None:
+    if model.packages:
+        raise ManifestError(f"model {model.id!r}: `profiles` choose a `source`, not `packages`", facts={"key": key})
+    if isinstance(model.profiles, str):
+        return
+    for number, profile in enumerate(model.profiles):
+        place = f"{key}.profiles[{number}]"
+        _check_profile(profile, place)
+        if profile.source is None and model.source is None:
+            raise ManifestError("a profile needs a `source`, or its model does", facts={"key": place})
+
+
+def _check_profile(profile: ProfileRequest, key: str) -> None:
+    _one_of(profile.gpu.upper(), PROFILE_GPUS, f"{key}.gpu")
+    _one_of(profile.precision.lower(), PROFILE_PRECISIONS, f"{key}.precision")
+    _one_of(profile.metric.lower(), PROFILE_METRICS, f"{key}.metric")
+    _one_of(profile.type.lower(), PROFILE_TYPES, f"{key}.type")
+    _one_of(profile.engine.lower(), PROFILE_ENGINES, f"{key}.engine")
+    if not 0 <= profile.gpu_count <= PROFILE_GPU_COUNT:
+        raise ManifestError(f"a profile is for 0 to {PROFILE_GPU_COUNT} GPUs", facts={"key": f"{key}.gpu_count"})
 
 
 def _checked_hex(text: str) -> str:

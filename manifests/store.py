@@ -7,45 +7,44 @@
     members/<ab>/<container>/<hex>         which blob a member of an archive was, so that nobody fetches it again
     indexes/<content digest>               the index of every bundle that was built from here
     partial/                               downloads under way
+    locks/<digest of its path>             the locks that were resolved or built here: what gc keeps
 
 * Chunks check themselves: a chunk file carries the digest of its encoded bytes. A torn one is a missing one.
 * A recipe is published after its chunks are on the disk.
+* Whatever lies here can be made again: what cannot be read is as good as missing.
 """
 
 import hashlib
-import struct
-from collections.abc import Iterator
-from contextlib import suppress
-from dataclasses import dataclass
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from manifests import canonical, codecs, recipe
+from manifests import canonical, chunk_file, codecs, recipe
+from manifests.chunk_file import ChunkHead
 from manifests.chunking import Chunker, FixedChunker
-from manifests.codecs import Codec, Encoded
+from manifests.codecs import Encoded
 from manifests.digest import ChunkAlgorithm, Digest
-from manifests.errors import BusyError, CorruptStoreError, StorageError, UnsupportedFormatError
-from manifests.locks import FileLock
+from manifests.errors import BusyError, CorruptStoreError, FormatError, StorageError, UnsupportedFormatError
+from manifests.locks import FileLock, try_lock
 from manifests.publish import Batch, make_folder, publish, sweep, translated
 from manifests.recipe import Recipe, RecipeChunk
 
 FORMAT: Final = 1
 MARKER: Final = "store.json"
 _MARKER_LIMIT: Final = 4096
-_CHUNK_HEAD: Final = struct.Struct("<8sBxxxII32s")
-_CHUNK_MAGIC: Final = b"OBCHUNK1"
-_MEMBER_LIMIT: Final = 64 << 10
-
-
-@dataclass(frozen=True, slots=True)
-class ChunkHead:
-    """What a bundle's index says of an encoded chunk. `digest` is that of the encoded bytes, 32 bytes."""
-
-    codec: Codec
-    raw_length: int
-    encoded_length: int
-    digest: bytes
+MEMBER_LIMIT: Final = 64 << 10
+"""Bytes of a record of an archive's member."""
+PARTIAL: Final = "partial"
+_LOCK: Final = "lock"
+_PATIENCE: Final = 10.0
+"""Seconds that a build waits for gc, which rarely takes longer."""
+_SHORT_PATIENCE: Final = 1.0
+"""Seconds that gc waits for whoever opens the store at this moment, and looks whether it is alone."""
+_PAUSE: Final = 0.05
 
 
 def check_marker(path: Path) -> None:
@@ -57,6 +56,75 @@ def check_marker(path: Path) -> None:
         raise UnsupportedFormatError(f"{path}: a store of another format; this program knows {FORMAT}")
 
 
+def profile(algorithm: ChunkAlgorithm) -> str:
+    """The folder in `chunks/` that this program reads and writes: other encoders, other cuts, other folders."""
+    return f"{codecs.profile()}-{FixedChunker.name}-{algorithm}"
+
+
+@contextmanager
+def looking(path: Path) -> Iterator[None]:
+    """Nothing is removed from the store at `path` by gc in the block. Writes nothing: a read-only store will do.
+
+    Errors: `StorageError` if there is no store; `UnsupportedFormatError`, `FormatError`; `BusyError` while gc runs.
+    """
+    _check_there(path)
+    try:
+        descriptor = os.open(path / _LOCK, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+    except OSError:  # nobody has built here, or not for this user to lock: then it is looked at as it is
+        yield
+        return
+    try:
+        _patiently(lambda: _share(descriptor, path), _PATIENCE)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def cleaning(path: Path) -> Iterator[None]:
+    """Nobody else is at work on the store at `path` in the block.
+
+    Errors: as `looking`; `BusyError` while anything else uses the store.
+    """
+    _check_there(path)
+    busy = f"the store {path} is in use by another `bundle`, and nothing can be removed from it now"
+    lock = FileLock(path / _LOCK, exclusive=True, busy=busy)
+    _patiently(lock.acquire, _SHORT_PATIENCE)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _check_there(path: Path) -> None:
+    with translated(path):
+        there = (path / MARKER).is_file()
+    if not there:
+        hint = "`bundle lock` makes one; name another with --store or BUNDLE_STORE"
+        raise StorageError(f"there is no store at {path}", hint=hint)
+    check_marker(path)
+
+
+def _being_cleaned(path: Path) -> str:
+    return f"the store {path} is being cleaned"
+
+
+def _share(descriptor: int, path: Path) -> None:
+    with suppress(OSError):  # a file system without locks: no gc gets one there either
+        if not try_lock(descriptor, exclusive=False):
+            raise BusyError(_being_cleaned(path), hint="wait until it has finished, then run this again")
+
+
+def _patiently(take: Callable[[], None], seconds: float) -> None:
+    """Take a lock, trying for so long while another process has it."""
+    for _ in range(round(seconds / _PAUSE)):
+        try:
+            return take()
+        except BusyError:
+            time.sleep(_PAUSE)
+    return take()
+
+
 class Store:
     """An open store. Close it, or use it as a context manager: it holds a shared lock."""
 
@@ -64,24 +132,25 @@ class Store:
         self.path = path
         self.algorithm = algorithm
         self.chunker: Chunker = FixedChunker()
-        self._lock = FileLock(path / "lock", exclusive=False, busy=f"the store {path} is being cleaned")
-        self._chunks = path / "chunks" / f"{codecs.profile()}-{self.chunker.name}-{algorithm}"
+        self._lock = FileLock(path / _LOCK, exclusive=False, busy=_being_cleaned(path))
+        self._chunks = path / "chunks" / profile(algorithm)
 
     @classmethod
     def open(cls, path: Path, *, algorithm: ChunkAlgorithm = ChunkAlgorithm.BLAKE3) -> Self:
         """The store at `path`, made if there is none.
 
-        Errors: `UnsupportedFormatError` for a newer store, `BusyError` while gc runs, `StorageError`.
+        While gc runs it is waited for, some seconds. Errors: `UnsupportedFormatError` for a newer store, `BusyError`
+        if gc still runs then, `StorageError`.
         """
         with translated(path):
-            make_folder(path / "partial")
+            make_folder(path / PARTIAL)
         marker = path / MARKER
         if not marker.exists():
             publish(marker, canonical.encode({"format": FORMAT}))
         check_marker(path)
         store = cls(path, algorithm=algorithm)
         store._sweep_if_alone()
-        store._lock.acquire()
+        _patiently(store._lock.acquire, _PATIENCE)
         return store
 
     def close(self) -> None:
@@ -100,11 +169,12 @@ class Store:
         """The recipe of a blob of which every chunk file is here; None if it must be fetched or encoded (again)."""
         path = self._recipe_path(digest)
         try:
-            found = recipe.decode(path.read_bytes(), subject=str(path))
+            found = read_recipe(path)
         except (FileNotFoundError, CorruptStoreError):
             return None
         except OSError as error:
-            raise StorageError(f"{path}: {error.strerror}") from error
+            hint = "`bundle store verify` says what else is wrong"
+            raise StorageError(f"{path}: {error.strerror}", hint=hint) from error
         whole = found.algorithm is self.algorithm and all(self.has_chunk(chunk) for chunk in found.chunks)
         return found if whole else None
 
@@ -120,9 +190,10 @@ class Store:
         """The raw bytes of a blob in pieces, each checked; `CorruptStoreError` if a chunk is not what it was."""
         for chunk in self.get(digest).chunks:
             head, encoded = self.chunk(chunk)
-            raw = codecs.decode(head.codec, encoded, head.raw_length)
-            if self.algorithm.digest(raw) != chunk.digest:
-                raise self._corrupt(chunk)
+            try:
+                raw = chunk_file.raw(head, encoded, self.algorithm, chunk.digest)
+            except CorruptStoreError as error:
+                raise self._corrupt(chunk) from error
             yield raw
 
     def read_whole(self, digest: Digest, *, limit: int) -> bytes:
@@ -135,27 +206,27 @@ class Store:
         """How a chunk is encoded, without its content; `CorruptStoreError` as in `chunk`."""
         try:
             with self._chunk_path(chunk.digest).open("rb") as stream:
-                return self._parse_head(chunk, stream.read(_CHUNK_HEAD.size))
-        except OSError as error:
+                head = chunk_file.decode_head(stream.read(chunk_file.HEAD_SIZE))
+        except (OSError, CorruptStoreError) as error:
             raise self._corrupt(chunk) from error
+        if head.raw_length != chunk.length:
+            raise self._corrupt(chunk)
+        return head
 
     def chunk(self, chunk: RecipeChunk) -> tuple[ChunkHead, bytes]:
         """An encoded chunk, checked; `CorruptStoreError` if it is missing or damaged, and then it is removed."""
         try:
-            content = self._chunk_path(chunk.digest).read_bytes()
-        except OSError as error:
+            content = read_file(self._chunk_path(chunk.digest), limit=chunk_file.MAXIMUM_SIZE)
+            head, encoded = chunk_file.decode(content, self.algorithm)
+        except (OSError, CorruptStoreError) as error:
             raise self._corrupt(chunk) from error
-        head, encoded = self._parse_head(chunk, content), content[_CHUNK_HEAD.size :]
-        if len(encoded) != head.encoded_length or self.algorithm.digest(encoded) != head.digest:
+        if head.raw_length != chunk.length:
             raise self._corrupt(chunk)
         return head, encoded
 
     def add_chunk(self, digest: bytes, raw_length: int, encoded: Encoded, batch: Batch) -> None:
         """Publish an encoded chunk as a part of `batch`; a recipe may name it once the batch is synced."""
-        head = _CHUNK_HEAD.pack(
-            _CHUNK_MAGIC, encoded.codec, raw_length, len(encoded.content), self.algorithm.digest(encoded.content)
-        )
-        batch.publish(self._chunk_path(digest), head + encoded.content)
+        batch.publish(self._chunk_path(digest), chunk_file.encode(raw_length, encoded, self.algorithm))
 
     def note_chunk(self, chunk: RecipeChunk, batch: Batch) -> None:
         """Make a chunk that is here already a part of `batch`: it may not have been synced."""
@@ -171,7 +242,7 @@ class Store:
     def has_chunk(self, chunk: RecipeChunk) -> bool:
         """Whether the chunk's file is here and of a plausible length; its content is checked when it is read."""
         try:
-            return self._chunk_path(chunk.digest).stat().st_size > _CHUNK_HEAD.size
+            return self._chunk_path(chunk.digest).stat().st_size > chunk_file.HEAD_SIZE
         except OSError:
             return False
 
@@ -181,25 +252,20 @@ class Store:
 
     def partial(self, key: str) -> Path:
         """Where the download called `key` lies while it is under way."""
-        return self.path / "partial" / hashlib.sha256(key.encode()).hexdigest()
+        return self.path / PARTIAL / hashlib.sha256(key.encode()).hexdigest()
 
     def find_member(self, container: Digest, member: str) -> Digest | None:
         """Which blob `member` of the archive `container` was, if that was ever seen and the blob is still here."""
         path = self._member_path(container, member)
         try:
-            text = path.read_bytes()[: _MEMBER_LIMIT + 1]
-        except FileNotFoundError:
+            found, digest = decode_member(read_file(path, limit=MEMBER_LIMIT), subject=str(path))
+        except (OSError, FormatError):  # it only saves work: one that cannot be read is one that is not there
             return None
-        value = canonical.decode(text, limit=_MEMBER_LIMIT, subject=str(path))
-        if not isinstance(value, dict) or value.get("member") != member or not isinstance(value.get("digest"), str):
-            return None
-        digest = Digest.parse(str(value["digest"]))
-        return digest if self.find(digest) else None
+        return digest if found == member and self.find(digest) else None
 
     def record_member(self, container: Digest, member: str, digest: Digest) -> None:
         """Remember which blob `member` of the archive `container` is."""
-        content = canonical.encode({"digest": str(digest), "member": member})
-        publish(self._member_path(container, member), content)
+        publish(self._member_path(container, member), encode_member(member, digest))
 
     def record_index(self, content_digest: Digest, index: bytes) -> None:
         """Keep the index of a bundle that was built, so that a later one can be made since it."""
@@ -207,22 +273,15 @@ class Store:
 
     def _sweep_if_alone(self) -> None:
         """Remove what killed builds left under temporary names, unless another build is at work."""
-        alone = FileLock(self.path / "lock", exclusive=True, busy="")
+        alone = FileLock(self.path / _LOCK, exclusive=True, busy="")
         with suppress(BusyError), alone:
             for folder in (self.path, *self.path.glob("chunks/*/*"), *self.path.glob("blobs/sha256/*")):
                 sweep(folder)
 
-    def _parse_head(self, chunk: RecipeChunk, content: bytes) -> ChunkHead:
-        if len(content) < _CHUNK_HEAD.size:
-            raise self._corrupt(chunk)
-        magic, codec, raw_length, encoded_length, digest = _CHUNK_HEAD.unpack_from(content)
-        if magic != _CHUNK_MAGIC or raw_length != chunk.length or codec not in set(Codec):
-            raise self._corrupt(chunk)
-        return ChunkHead(Codec(codec), raw_length, encoded_length, digest)
-
     def _corrupt(self, chunk: RecipeChunk) -> CorruptStoreError:
         path = self._chunk_path(chunk.digest)
-        path.unlink(missing_ok=True)
+        with translated(path):
+            path.unlink(missing_ok=True)
         return CorruptStoreError(
             f"chunk {chunk.digest.hex()} of the store was damaged, and is removed now",
             hint="run the same command again: what is missing is fetched anew",
@@ -236,5 +295,37 @@ class Store:
         return self._chunks / name[:2] / name
 
     def _member_path(self, container: Digest, member: str) -> Path:
-        name = hashlib.sha256(member.encode()).hexdigest()
-        return self.path / "members" / container.hex[:2] / container.hex / name
+        return self.path / "members" / container.hex[:2] / container.hex / member_name(member)
+
+
+def read_file(path: Path, *, limit: int) -> bytes:
+    """The bytes of a file of the store, and at most one more than `limit`. Errors: `OSError`."""
+    with path.open("rb") as stream:
+        return stream.read(min(os.fstat(stream.fileno()).st_size, limit) + 1)  # reading sets aside all that is asked
+
+
+def read_recipe(path: Path) -> Recipe:
+    """The recipe in the file `path`. Errors: `CorruptStoreError`, `OSError`."""
+    content = read_file(path, limit=recipe.MAXIMUM_SIZE)
+    if len(content) > recipe.MAXIMUM_SIZE:
+        raise CorruptStoreError(f"{path}: no recipe has more than {recipe.MAXIMUM_SIZE} bytes")
+    return recipe.decode(content, subject=str(path))
+
+
+def encode_member(member: str, digest: Digest) -> bytes:
+    """The record of which blob `member` of an archive is."""
+    return canonical.encode({"digest": str(digest), "member": member})
+
+
+def decode_member(content: bytes, *, subject: str) -> tuple[str, Digest]:
+    """The member and its blob. Errors: `FormatError`."""
+    value = canonical.decode(content, limit=MEMBER_LIMIT, subject=subject)
+    member, digest = (value.get("member"), value.get("digest")) if isinstance(value, dict) else (None, None)
+    if not isinstance(member, str) or not isinstance(digest, str):
+        raise FormatError(f"{subject}: not the record of a member")
+    return member, Digest.parse(digest)
+
+
+def member_name(member: str) -> str:
+    """The name of a member's record."""
+    return hashlib.sha256(member.encode()).hexdigest()

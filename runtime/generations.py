@@ -21,7 +21,7 @@ from manifests.paths import fold
 from manifests.publish import Batch, make_folder, sync_folder, translated
 from runtime import lines
 from runtime.catalogue import Catalogue, InstalledModel, InstalledPackage
-from runtime.layouts import directory, huggingface, inference, kits
+from runtime.layouts import directory, huggingface, inference, kits, workflows
 from runtime.layouts.base import Entry, Generated, Layout, Linked, Pointer
 from runtime.lines import Line
 from runtime.links import Placer
@@ -155,6 +155,8 @@ def entries(wanted: Mapping[str, Line]) -> Iterator[Entry]:
                 yield from LAYOUTS[layout](model, line)
         for wheels in line.content.wheels:
             yield from kits.entries(wheels, line)
+        for workflow in line.content.workflows:
+            yield from workflows.entries(workflow, line)
 
 
 def open_catalogue(path: Path) -> Catalogue:

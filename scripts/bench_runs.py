@@ -1,7 +1,7 @@
 """The runs of `scripts/bench`: our command and its peer in turn, on the same bytes, warm cache, medians and ratios.
 
 `bundle`: build (cold and warm store) and install of real weights, beside tar + zstd + SHA-256 sums, packed and restored
-with verification. `help`: the time to answer `--help` beyond a bare Python.
+with verification. `help`: the time to answer `--help` beyond a bare Python. `fetch`, `small`: see `bench_fetch.py`.
 """
 
 import argparse
@@ -18,6 +18,8 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+
+from bench_fetch import bench_fetch, bench_small
 
 BIN = Path(sys.executable).parent
 PAYLOAD = (
@@ -159,7 +161,7 @@ def bench_help(rounds: int) -> None:
     print(f"beyond a bare Python: {beyond:.3f} s cpu (aim: below 0.15)")
 
 
-BENCHES = {"bundle": bench_bundle, "help": bench_help}
+BENCHES = {"bundle": bench_bundle, "help": bench_help, "fetch": bench_fetch, "small": bench_small}
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""A real S3 server with one bucket, `models`: rclone's."""
+"""A real S3 server with one bucket, `models`: rclone's; and what tests of S3 share."""
 
 import os
 import re
@@ -9,6 +9,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+import pytest
+
+from bundler.settings import Buckets, Settings
+from bundler.sources.base import Found
+from bundler.sources.reference import Reference
+from bundler.sources.s3 import BucketSource
+from loopback import hasty
 
 KEY, SECRET = "AKIDEXAMPLE", "wJalrXUtnFEMI+hush/SECRET"
 FILES = {
@@ -27,10 +35,43 @@ class Bucket:
     folder: Path
     log: Path
 
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port."""
+        host, _, port = self.url.removeprefix("http://").partition(":")
+        return host, int(port)
+
+
+def forget_credentials(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No credentials of whoever runs the tests, and no question to a metadata service."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+
+
+def set_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The right ones, by the variables."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEY)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+
+
+def of(url: str | None, store: Path = Path("unused"), **changes: object) -> Settings:
+    """Settings for the S3 server at `url`."""
+    return hasty(store, buckets=Buckets(url), **changes)
+
+
+def listed(url: str, text: str, **pin: str) -> tuple[Found, ...]:
+    """What is at the source `text`."""
+    return BucketSource(of(url)).list(Reference.parse(text, Path()), pin)
+
 
 @contextmanager
 def bucket_server(folder: Path, *keys: str, files: Mapping[str, bytes] = FILES) -> Iterator[Bucket]:
-    """`rclone serve s3` over `served` in `folder`, with these files in it; without keys anybody may read."""
+    """`rclone serve s3` over `served` in `folder`, with these files in it; without keys anybody may read.
+
+    It looks at its folder anew for each request, which takes as long as the folder is full.
+    """
     (folder / "served" / "models").mkdir(parents=True)
     for name, content in files.items():
         path = folder / "served" / "models" / name

@@ -1,5 +1,6 @@
 """A web server on loopback for as long as a block lasts; a function answers."""
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -15,6 +16,7 @@ class Request(BaseHTTPRequestHandler):
     """One request, and the ways to answer it."""
 
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
 
     def log_message(self, *_: object) -> None:
         """Say nothing."""
@@ -24,6 +26,19 @@ class Request(BaseHTTPRequestHandler):
         self.head(status, Content_Length=str(len(content)), **headers)
         if self.command != "HEAD":
             self.wfile.write(content)
+
+    def send_file(self, content: bytes, *, etag: str, **headers: str) -> None:
+        """A file, or the part of it that was asked for: all of it once more if `If-Range` names another version."""
+        wanted = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
+        if wanted is None or self.headers.get("If-Range", etag) != etag:
+            self.send(content, ETag=etag, Accept_Ranges="bytes", **headers)
+            return
+        first, last = int(wanted[1]), min(int(wanted[2] or len(content)), len(content) - 1)
+        if first >= len(content):
+            self.send(b"", status=416, Content_Range=f"bytes */{len(content)}")
+            return
+        span = f"bytes {first}-{last}/{len(content)}"
+        self.send(content[first : last + 1], status=206, ETag=etag, Content_Range=span, **headers)
 
     def head(self, status: int, **headers: str) -> None:
         """Status and headers."""

@@ -14,12 +14,14 @@ from bucket_server import KEY, SECRET, bucket_server
 from bundler import initialise
 from bundler.commands.main import COMMANDS, cli
 from bundler.manifest_file import load
+from bundler.profiles.expansion import expand
+from bundler.profiles.targets import Options, Profiling
 from bundler.settings import Settings
 from bundler.sources.reference import Reference
 from bundler.sources.s3 import BucketSource
 from factory import Workshop, put
 from installed import FACE, detector, picture, png
-from manifests.errors import SourceDeniedError
+from manifests.errors import ManifestError, SourceDeniedError
 from manifests.lock import Lock, LockedModel
 from readme import PROJECT, section
 from runtime.environment import variables
@@ -185,6 +187,34 @@ def buckets_open_with_a_profile(place: Place, monkeypatch: pytest.MonkeyPatch) -
     lists_a_bucket(place, monkeypatch, AWS_PROFILE="builder")
 
 
+def chooses(expected: str, **variables: str) -> Callable[[Place, pytest.MonkeyPatch], None]:
+    """Whether AIM's variables choose this profile, and MI300X with nothing else chooses another."""
+    words = [("MI300X", "fp8", 1, "latency"), ("MI325X", "fp8", 1, "latency"), ("MI300X", "fp8", 8, "latency")]
+    words += [("MI300X", "fp16", 1, "latency"), ("MI300X", "fp8", 1, "throughput")]
+    listed = "".join(f"      - {{gpu: {g}, precision: {p}, gpu_count: {c}, metric: {m}}}\n" for g, p, c, m in words)
+
+    def tried(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+        path = place.folder / "aim.yaml"
+        path.write_text(f"name: line\nmodels:\n  - id: org/model\n    source: ./file\n    profiles:\n{listed}")
+        found = []
+        for environ in ({"AIM_GPU_MODEL": "MI300X"}, {"AIM_GPU_MODEL": "MI300X", **variables}):
+            expanded = expand(load(path), Profiling.read(Options(), environ), base=place.folder)
+            found += [profile.profile for profile in expanded.profiles]
+        assert found == ["vllm-mi300x-fp8-tp1-latency", expected]
+
+    return tried
+
+
+def must_be_the_model(name: str) -> Callable[[Place, pytest.MonkeyPatch], None]:
+    def tried(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+        profiling = Profiling.read(Options(), {name: "org/model"})
+        profiling.check(["org/model"])
+        with pytest.raises(ManifestError, match=f"{name} is 'org/model'"):
+            profiling.check(["org/other"])
+
+    return tried
+
+
 PROOFS: dict[str, Callable[[Place, pytest.MonkeyPatch], None]] = {
     "INFERENCE_HOME": finds_the_root("INFERENCE_HOME"),
     "MODEL_CACHE_DIR": finds_the_root("MODEL_CACHE_DIR"),
@@ -192,6 +222,9 @@ PROOFS: dict[str, Callable[[Place, pytest.MonkeyPatch], None]] = {
     "get_model": loads(),
     "api_key=": loads(api_key="a-secret"),
     "ROBOFLOW_API_KEY": key_is_not_asked_for,
+    "ROBOFLOW_API_HOST": builder_reads(
+        "ROBOFLOW_API_HOST", "http://127.0.0.1:1", lambda settings: settings.roboflow.host
+    ),
     "use_auto_resolution_cache=": loads(use_auto_resolution_cache=False),
     "ONNXRUNTIME_EXECUTION_PROVIDERS": site_reads(
         "ONNXRUNTIME_EXECUTION_PROVIDERS", "[CPUExecutionProvider]", "execution_providers", ("CPUExecutionProvider",)
@@ -215,6 +248,19 @@ PROOFS: dict[str, Callable[[Place, pytest.MonkeyPatch], None]] = {
     "AWS_ACCESS_KEY_ID": buckets_open_with_keys,
     "AWS_SECRET_ACCESS_KEY": buckets_open_with_keys,
     "AWS_ENDPOINT_URL": buckets_open_with_keys,
+    "AIM_GPU_MODEL": chooses("vllm-mi325x-fp8-tp1-latency", AIM_GPU_MODEL="MI325X"),
+    "AIM_GPU_COUNT": chooses("vllm-mi300x-fp8-tp8-latency", AIM_GPU_COUNT="8"),
+    "AIM_PRECISION": chooses("vllm-mi300x-fp16-tp1-latency", AIM_PRECISION="fp16"),
+    "AIM_METRIC": chooses("vllm-mi300x-fp8-tp1-throughput", AIM_METRIC="throughput"),
+    "AIM_PROFILE_ID": chooses("vllm-mi325x-fp8-tp1-latency", AIM_PROFILE_ID="vllm-mi325x-fp8-tp1-latency"),
+    "AIM_ID": must_be_the_model("AIM_ID"),
+    "AIM_MODEL_ID": must_be_the_model("AIM_MODEL_ID"),
+    "AZURE_STORAGE_CONNECTION_STRING": builder_reads("AZURE_STORAGE_CONNECTION_STRING", "x", lambda s: s.azure),
+    "AZURE_STORAGE_ACCOUNT": builder_reads("AZURE_STORAGE_ACCOUNT", "x", lambda settings: settings.azure),
+    "AZURE_STORAGE_KEY": builder_reads("AZURE_STORAGE_KEY", "x", lambda settings: settings.azure),
+    "AZURE_STORAGE_SAS_TOKEN": builder_reads("AZURE_STORAGE_SAS_TOKEN", "x", lambda settings: settings.azure),
+    "DOCKER_CONFIG": builder_reads("DOCKER_CONFIG", "/x", lambda settings: settings.registries),
+    "REGISTRY_AUTH_FILE": builder_reads("REGISTRY_AUTH_FILE", "/x", lambda settings: settings.registries),
     "AWS_PROFILE": buckets_open_with_a_profile,
     "ModelManager": is_kept_by_the_registry,
     "WithFixedSizeCache": is_kept_by_the_registry,

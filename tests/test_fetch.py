@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from bundler import fetch as module
 from bundler.fetch import Fetched, Request, download, forget_finished
+from bundler.fetching import claims as module
 from bundler.http import Client
 from bundler.pip_settings import PackageIndexes
 from bundler.settings import Hub, Patience
@@ -350,9 +350,12 @@ def test_the_proxy_that_pip_was_told_of_is_asked(tmp_path: Path, monkeypatch: py
             done = download(client, Request("http://nowhere.invalid/w", tmp_path / "part", "w"), Silent())
             assert done.path.read_bytes() == CONTENT
             done.claim.release()
-            monkeypatch.setenv("NO_PROXY", "nowhere.invalid")
-            with pytest.raises(SourceUnreachableError, match=r"nowhere\.invalid"):
-                client.document("http://nowhere.invalid/w", subject="w", limit=10)
+        monkeypatch.setenv("NO_PROXY", "nowhere.invalid")
+        with (
+            Client(hasty(tmp_path, packages=packages)) as client,
+            pytest.raises(SourceUnreachableError, match=r"nowhere\.invalid"),
+        ):
+            client.document("http://nowhere.invalid/w", subject="w", limit=10)
 
 
 def test_an_encoding_that_nobody_asked_for_is_refused(tmp_path: Path) -> None:
@@ -404,9 +407,9 @@ def test_a_lock_that_its_holder_removed_meanwhile_is_no_claim(tmp_path: Path, mo
         return lock(descriptor, exclusive=exclusive)
 
     monkeypatch.setattr(module, "try_lock", late)
-    claim = module.Claim.take(tmp_path / "part", subject="x")
+    claim = module.Claim.take(tmp_path / "part.lock", lambda: None, subject="x")
     with pytest.raises(BusyError):
-        module.Claim.take(tmp_path / "part", subject="x")
+        module.Claim.take(tmp_path / "part.lock", lambda: None, subject="x")
     claim.release()
 
 

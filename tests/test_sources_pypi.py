@@ -9,11 +9,17 @@ import pytest
 
 from bundler.http import Client
 from bundler.pip_settings import PackageIndexes
+from bundler.resolve import resolve
 from bundler.sources.base import Found, Local, Remote
 from bundler.sources.pypi import PackageSource
 from bundler.sources.reference import Reference
 from loopback import Request, hasty, serving
-from manifests.errors import ManifestError, SourceDeniedError, SourceError, SourceNotFoundError
+from manifests.digest import Digest
+from manifests.errors import DigestMismatchError, ManifestError, SourceDeniedError, SourceError, SourceNotFoundError
+from manifests.lock import Lock
+from manifests.manifest import parse
+from manifests.progress import Silent
+from manifests.store import Store
 from wheels import Index, wheel
 
 ANY = "tiny-1.0-py3-none-any.whl"
@@ -82,7 +88,7 @@ def test_a_name_is_found_however_it_is_spelled(tmp_path: Path) -> None:
     assert found.pin["wheel"] == ANY
 
 
-@pytest.mark.parametrize("requirement", ["tiny", "tiny>=1", "tiny==1.*", "tiny==", "==1", "tiny==1/x.zip", "t y==1"])
+@pytest.mark.parametrize("requirement", ["tiny", "tiny>=1", "tiny==1.*", "tiny==", "==1", "tiny==1/x.exe", "t y==1"])
 def test_only_exact_versions_are_taken(requirement: str) -> None:
     with pytest.raises(ManifestError, match="an exact version is needed"):
         find(text=f"pypi://{requirement}")
@@ -122,16 +128,88 @@ def test_among_several_platforms_the_manifest_must_choose(tmp_path: Path) -> Non
         find(index, text=f"pypi://tiny==1.0/{ANY}")
 
 
-def test_an_sdist_is_refused_with_the_reason(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match="running its code"):
-        find(Index({"tiny-1.0.tar.gz": b""}).write(tmp_path))
+@pytest.mark.parametrize("as_json", [False, True])
+def test_an_sdist_is_refused_with_the_reason(*, as_json: bool) -> None:
+    with serving(Index({"tiny-1.0.tar.gz": b"", "tiny-1.1.zip": b""}, as_json=as_json).answer) as url:
+        for version in ("1.0", "1.1"):
+            with pytest.raises(SourceError, match="running its code") as caught:
+                find(f"{url}/simple", text=f"pypi://tiny=={version}")
+            assert "a version that has a wheel" in caught.value.hint
 
 
-def test_a_yanked_wheel_is_taken_with_a_warning_that_is_no_part_of_its_pin() -> None:
-    with serving(Index({ANY: CONTENT}, yanked={ANY: "broken"}).answer) as url:
+@pytest.mark.parametrize("name", ["tiny-1.0.tar.gz", "tiny-1.0.zip"])
+def test_an_sdist_that_is_named_is_refused_with_the_reason_before_anybody_is_asked(name: str) -> None:
+    with pytest.raises(ManifestError, match="running its code"):
+        find(text=f"pypi://tiny==1.0/{name}")
+
+
+def test_an_sdist_beside_a_wheel_is_passed_over() -> None:
+    with serving(Index({"tiny-1.0.tar.gz": b"", ARM: b"arm"}).answer) as url:
+        assert find(f"{url}/simple").pin["wheel"] == ARM
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+@pytest.mark.parametrize(("reason", "told"), [("broken", "broken"), ("", "no reason given")])
+def test_a_yanked_wheel_is_taken_with_a_warning_that_is_no_part_of_its_pin(
+    reason: str, told: str, *, as_json: bool
+) -> None:
+    with serving(Index({ANY: CONTENT}, as_json=as_json, yanked={ANY: reason}).answer) as url:
         found = find(f"{url}/simple")
     assert set(found.pin) == {"wheel", "sha256"}
-    assert "is yanked: broken" in found.warnings[0]
+    assert f"is yanked: {told}" in found.warnings[0]
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_yanked_wheel_is_not_chosen_where_the_version_has_another(*, as_json: bool) -> None:
+    names = ["tiny-1.0-2-py3-none-any.whl", ANY]
+    index = Index(dict.fromkeys(names, b"x"), as_json=as_json, yanked={names[0]: "broken"})
+    with serving(index.answer) as url:
+        found = find(f"{url}/simple")
+        named = find(f"{url}/simple", text=f"pypi://tiny==1.0/{names[0]}")
+    assert (found.pin["wheel"], found.warnings) == (ANY, ())
+    assert named.warnings
+
+
+class Notes(Silent):
+    """Keeps what was told."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.told.append(text)
+
+
+def locked(url: str, folder: Path, notes: Silent) -> Lock:
+    manifest = parse({"name": "line", "models": [{"id": "t", "files": {"w": "pypi://tiny==1.0#tiny/model"}}]})
+    settings = hasty(folder / "store", packages=PackageIndexes((f"{url}/simple",)))
+    with Store.open(settings.store) as store:
+        return resolve(
+            manifest, base=Path(), store=store, settings=settings, previous=None, upgrade=False, reporter=notes
+        )
+
+
+def test_a_lock_says_that_a_wheel_is_yanked(tmp_path: Path) -> None:
+    notes = Notes()
+    with serving(Index({ANY: CONTENT}, yanked={ANY: "broken"}).answer) as url:
+        lock = locked(url, tmp_path, notes)
+    assert [text for text in notes.told if "is yanked: broken" in text]
+    assert [file.digest for _, file in lock.files()] == [Digest.of(b"weights")]
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_wheel_that_is_not_what_the_index_says_is_refused(tmp_path: Path, *, as_json: bool) -> None:
+    index = Index({ANY: CONTENT}, as_json=as_json, digests={ANY: "ab" * 32})
+    with serving(index.answer) as url, pytest.raises(DigestMismatchError, match="expected sha256:abab"):
+        locked(url, tmp_path, Silent())
+
+
+def test_a_digest_of_another_kind_is_none() -> None:
+    with (
+        serving(page(f"../files/{ANY}#md5={'ab' * 16}")) as url,
+        pytest.raises(SourceError, match="gives no sha256"),
+    ):
+        find(f"{url}/simple")
 
 
 def test_without_any_digest_nothing_comes_over_the_network() -> None:
@@ -155,9 +233,10 @@ def test_a_pin_passes_over_an_index_that_has_another_wheel_of_that_name(tmp_path
         find(one, pin=pin)
 
 
-def test_a_page_that_is_no_index_says_so() -> None:
-    def answer(request: object) -> None:
-        request.send(b"[]", Content_Type="application/vnd.pypi.simple.v1+json")  # type: ignore[attr-defined]
+@pytest.mark.parametrize("body", [b"[]", b"", b"<html>", b"\xff", b"[" * 100_000])
+def test_a_page_that_is_no_index_says_so(body: bytes) -> None:
+    def answer(request: Request) -> None:
+        request.send(body, Content_Type="application/vnd.pypi.simple.v1+json")
 
     with serving(answer) as url, pytest.raises(SourceError, match="not a page of a package index"):
         find(f"{url}/simple")

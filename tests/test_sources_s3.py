@@ -10,16 +10,15 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
 
-from bucket_server import FILES, KEY, SECRET, Bucket, bucket_server
+from bucket_server import FILES, KEY, SECRET, Bucket, bucket_server, forget_credentials, listed, of, set_credentials
 from bundler.fetch import Request as Download
 from bundler.fetch import download
 from bundler.http import Client
 from bundler.resolve import fetch_locked, resolve
-from bundler.settings import Buckets, Settings
-from bundler.sources import s3
+from bundler.settings import Settings
 from bundler.sources.base import Found, Remote
 from bundler.sources.reference import Reference
-from bundler.sources.s3 import BucketSource
+from bundler.sources.s3 import BucketSource, buckets
 from loopback import Request, hasty, serving
 from manifests.digest import Digest
 from manifests.errors import (
@@ -37,32 +36,19 @@ from manifests.store import Store
 
 
 @pytest.fixture(autouse=True)
-def nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No credentials of whoever runs the tests, and no question to a metadata service."""
-    for name in [name for name in os.environ if name.startswith("AWS_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+def _nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    forget_credentials(tmp_path, monkeypatch)
 
 
 @pytest.fixture
 def signed_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEY)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+    set_credentials(monkeypatch)
 
 
 @pytest.fixture
 def bucket(tmp_path: Path, signed_in: None) -> Iterator[Bucket]:
     with bucket_server(tmp_path, f"{KEY},{SECRET}") as running:
         yield running
-
-
-def of(url: str, store: Path = Path("unused")) -> Settings:
-    return hasty(store, buckets=Buckets(url))
-
-
-def listed(url: str, text: str, **pin: str) -> tuple[Found, ...]:
-    return BucketSource(of(url)).list(Reference.parse(text, Path()), pin)
 
 
 def fetched(found: Found, folder: Path) -> bytes:
@@ -103,7 +89,7 @@ def test_a_listing_of_many_pages_is_whole_and_one_without_end_is_refused(
     for number in range(1203):
         (folder / f"{number:04}.bin").write_bytes(b"")
     assert len(listed(bucket.url, "s3://models/many/")) == 1203
-    monkeypatch.setattr(s3, "MAXIMUM_OBJECTS", 1100)
+    monkeypatch.setattr(buckets, "MAXIMUM_OBJECTS", 1100)
     with pytest.raises(SourceError, match="more than 1100 objects"):
         listed(bucket.url, "s3://models/many/")
 
@@ -381,7 +367,7 @@ def test_an_error_inside_an_answer_of_200_is_still_one_to_try_again(signed_in: N
 def test_a_listing_of_empty_pages_ends(
     signed_in: None, monkeypatch: pytest.MonkeyPatch, repeats: bool, most: int
 ) -> None:
-    monkeypatch.setattr(s3, "MAXIMUM_PAGES", 20)
+    monkeypatch.setattr(buckets, "MAXIMUM_PAGES", 20)
     asked: list[str] = []
 
     def answer(request: Request) -> None:

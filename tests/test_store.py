@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import threading
 from pathlib import Path
 
 import pytest
@@ -11,11 +12,19 @@ from factory import Workshop, incompressible
 from manifests import codecs
 from manifests.codecs import Codec
 from manifests.digest import Digest
-from manifests.errors import CorruptStoreError, DamagedError, DigestMismatchError, UnsupportedFormatError
+from manifests.errors import (
+    BusyError,
+    CorruptStoreError,
+    DamagedError,
+    DigestMismatchError,
+    StorageError,
+    UnsupportedFormatError,
+)
+from manifests.locks import FileLock
 from manifests.publish import publish
 from manifests.recipe import decode as decode_recipe
 from manifests.recipe import encode as encode_recipe
-from manifests.store import Store
+from manifests.store import Store, looking
 
 CONTENT = incompressible(9_500_000) + bytes(5_000_000)
 
@@ -97,6 +106,57 @@ def test_a_member_is_remembered_while_its_blob_is_here(workshop: Workshop) -> No
     for path in chunk_files(workshop.store):
         path.unlink()
     assert workshop.store.find_member(container, "a/b.onnx") is None
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"digest":"x","member":"m"}', b"x" * 70_000])
+def test_a_damaged_record_of_a_member_is_a_missing_one(workshop: Workshop, content: bytes) -> None:
+    container, digest = Digest.of(b"wheel"), add(workshop.store, b"member")
+    workshop.store.record_member(container, "m", digest)
+    (path,) = (path for path in (workshop.store.path / "members").rglob("*") if path.is_file())
+    publish(path, content)
+    assert workshop.store.find_member(container, "m") is None
+    workshop.store.record_member(container, "m", digest)
+    assert workshop.store.find_member(container, "m") == digest
+
+
+def test_a_folder_in_the_place_of_a_recipe_is_named(workshop: Workshop) -> None:
+    digest = add(workshop.store, b"abc")
+    path = next(path for path in (workshop.store.path / "blobs").rglob("*") if path.is_file())
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(StorageError, match=path.name) as caught:
+        workshop.store.find(digest)
+    assert "store verify" in caught.value.hint
+
+
+def test_a_whole_chunk_that_decodes_to_something_else_is_removed(workshop: Workshop) -> None:
+    one, two = add(workshop.store, b"a" * 500), add(workshop.store, b"b" * 500)
+    first, second = (workshop.store.get(each).chunks[0].digest.hex() for each in (one, two))
+    victim = next(path for path in chunk_files(workshop.store) if path.name == first)
+    publish(victim, next(path for path in chunk_files(workshop.store) if path.name == second).read_bytes())
+    with pytest.raises(CorruptStoreError):
+        list(workshop.store.read(one))
+    assert workshop.store.find(one) is None
+    assert b"".join(workshop.store.read(two)) == b"b" * 500
+
+
+def test_opening_waits_for_who_looks_whether_it_is_alone(tmp_path: Path) -> None:
+    Store.open(tmp_path).close()
+    alone = FileLock(tmp_path / "lock", exclusive=True, busy="")
+    alone.acquire()
+    threading.Timer(0.5, alone.release).start()
+    Store.open(tmp_path).close()
+
+
+def test_opening_does_not_wait_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Store.open(tmp_path).close()
+    monkeypatch.setattr("manifests.store._PATIENCE", 0.2)
+    with FileLock(tmp_path / "lock", exclusive=True, busy=""):
+        with pytest.raises(BusyError, match="being cleaned") as caught:
+            Store.open(tmp_path)
+        assert "wait" in caught.value.hint
+        with pytest.raises(BusyError), looking(tmp_path):
+            pass
 
 
 def test_a_newer_store_is_left_alone(tmp_path: Path) -> None:

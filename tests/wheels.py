@@ -52,7 +52,8 @@ class Index:
             )  # fmt: skip
             request.send(page, Content_Type=f"application/{kind}")
         elif parts[0] == "files" and parts[1] in self.files:
-            request.send(self.files[parts[1]])
+            content = self.files[parts[1]]
+            request.send_file(content, etag=f'"{sha256(content).hexdigest()}"')
         elif parts[0] == "files" and parts[1].removesuffix(".metadata") in self.metadata:
             request.send(self.metadata[parts[1].removesuffix(".metadata")])
         else:

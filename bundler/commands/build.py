@@ -1,17 +1,19 @@
 """`bundle build`: from a lock to one signed bundle."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from bundler.commands.extras import require_build
-from bundler.commands.options import json_option, quiet_option, settings, store_option
+from bundler.commands.options import json_option, mirror_option, offline_option, quiet_option, settings, store_option
 from bundler.commands.output import counted, show, show_json
 from manifests.errors import KeyFileError, size
 
 if TYPE_CHECKING:
     from bundler.assemble import Built
+    from bundler.mirrors import Mirror
 
 
 @click.command("build")
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
 )
 @click.option("--form", type=click.Choice(["tar", "folder"]), default="tar", show_default=True)
 @store_option
+@offline_option
+@mirror_option
 @json_option
 @quiet_option
 def command(
@@ -40,6 +44,8 @@ def command(
     model_key_path: Path | None,
     form: str,
     store: Path | None,
+    offline: bool,
+    mirrors: tuple["Mirror", ...],
     as_json: bool,
     quiet: bool,
 ) -> None:
@@ -54,6 +60,7 @@ def command(
     from bundler.building import Building
     from bundler.commands.passphrase import existing_passphrase
     from bundler.commands.progress import reporter
+    from bundler.profiles.targets import Options, Profiling
     from bundler.signer import SoftwareSigner
 
     given = {signer.key.id: signer for signer in (SoftwareSigner.load(path, existing_passphrase) for path in key_paths)}
@@ -64,12 +71,14 @@ def command(
     with reporter(quiet=quiet, as_json=as_json) as progress:
         if not signers.models:
             progress.note("no model signatures: they need an ECDSA key; --model-key gives one")
-        built = Building(source, settings(store), progress).run(out, signers, folder=form == "folder")
+        found = settings(store, offline=offline, mirrors=mirrors)
+        profiling = Profiling.read(Options(), os.environ)
+        built = Building(source, found, progress, profiling).run(out, signers, folder=form == "folder")
     if as_json:
         show_json(_document(built))
         return
     show(f"{built.path}: {built.line} {built.sequence}, {size(built.size)}")
-    items = counted(built.models, built.kits)
+    items = counted(built.models, built.kits, built.workflows)
     show(f"  {items}, {built.files} files, {size(built.raw)} raw, {size(built.carried)} carried")
     show(f"  signed by {', '.join(f'sha256:{key_id}' for key_id in built.key_ids)}")
 
@@ -83,6 +92,7 @@ def _document(built: "Built") -> dict[str, object]:
         "index": str(built.index),
         "models": built.models,
         "kits": built.kits,
+        "workflows": built.workflows,
         "files": built.files,
         "raw_bytes": built.raw,
         "carried_bytes": built.carried,

@@ -20,7 +20,7 @@ def command(*, sources: tuple[str, ...], out: Path, name: str) -> None:
     """Write a manifest of what each FILE, folder or source has, or else the current folder; `-o -` prints it.
 
     Task, family, input size, classes, licence and weights are read from the files; comments say what was guessed, what
-    was left out and where you decide. Of hf:// and s3:// the names and small files are looked at, if they answer.
+    was left out and where you decide. Of hf://, s3:// and az:// names and small files are looked at, if they answer.
 
     Example: bundle init best.onnx ./folder hf://org/model
     """

@@ -7,7 +7,7 @@ import click
 from bundler.commands.options import bundle_argument, json_option, root_option
 from bundler.commands.output import show, show_json, show_table
 from manifests.bundle import UnverifiedView
-from manifests.content import Item, Model, Package
+from manifests.content import Item, Model, Package, Workflow
 from manifests.errors import size
 from manifests.keyring import words
 
@@ -45,12 +45,18 @@ def _row(item: Item) -> tuple[str, ...]:
     files = [file for package in item.packages for file in package.files]
     return (
         item.id,
-        item.task if isinstance(item, Model) else f"the program, {item.program}",
+        _what(item),
         ", ".join(package.id for package in item.packages),
         str(len(files)),
         size(sum(file.size for file in files)),
         (", ".join(item.licenses) if isinstance(item, Model) else "") or "-",
     )
+
+
+def _what(item: Item) -> str:
+    if isinstance(item, Workflow):
+        return "a workflow"
+    return item.task if isinstance(item, Model) else f"the program, {item.program}"
 
 
 def _package(package: Package) -> dict[str, object]:
@@ -87,5 +93,9 @@ def _describe(view: UnverifiedView) -> dict[str, object]:
         "kits": [
             {"id": kit.id, "program": kit.program, "packages": [_package(package) for package in kit.packages]}
             for kit in index.content.wheels
+        ],
+        "workflows": [
+            {"id": flow.id, "packages": [_package(package) for package in flow.packages]}
+            for flow in index.content.workflows
         ],
     }

@@ -8,12 +8,13 @@ import click
 
 from bundler.commands import brought
 from bundler.commands.extras import require
-from bundler.commands.options import json_option, quiet_option, settings, store_option
+from bundler.commands.options import json_option, mirror_option, offline_option, quiet_option, settings, store_option
 from bundler.commands.output import show, show_json
 from manifests.errors import size
 
 if TYPE_CHECKING:
     from bundler.kits.making import Made
+    from bundler.mirrors import Mirror
 
 _PYTHON: Final = "{}.{}".format(*sys.version_info[:2])
 _FOLDER: Final = click.Path(path_type=Path, exists=True, file_okay=False)
@@ -27,15 +28,13 @@ _FILE: Final = click.Path(path_type=Path, dir_okay=False)
 @click.option("--python", help=f"The Python that the site has.  [default: {_PYTHON}]")
 @click.option("--extra", "extras", multiple=True, help="Comma-separated; repeatable.  [default: serve,cpu]")
 @click.option(
-    "--find-links",
-    "folders",
-    multiple=True,
-    type=_FOLDER,
-    help="Wheels of your own, beside the indexes; newer ones win.",
+    "--find-links", "folders", multiple=True, type=_FOLDER, help="Your wheels, beside the indexes; newer ones win."
 )
 @click.option("--constraint", type=_FILE, help="An earlier kit's requirements.txt: the same versions and wheels.")
 @click.option("--root-of-trust", "keys", multiple=True, type=_FILE, help="KEY.pub.pem, to go along; repeatable.")
 @store_option
+@offline_option
+@mirror_option
 @json_option
 @quiet_option
 def command(
@@ -49,6 +48,8 @@ def command(
     constraint: Path | None,
     keys: tuple[Path, ...],
     store: Path | None,
+    offline: bool,
+    mirrors: tuple["Mirror", ...],
     as_json: bool,
     quiet: bool,
 ) -> None:
@@ -62,7 +63,7 @@ def command(
     Example: bundle kit -o kit --platform manylinux_2_28_aarch64 --root-of-trust line.pub.pem
     """
     if root is not None:
-        if extras or folders or constraint or keys or store:
+        if extras or folders or constraint or keys or store or offline or mirrors:
             raise click.UsageError("--from takes a kit as it is: only --platform and --python go with it")
         brought.unpack(root, out, platform=platform, python=python, as_json=as_json)
         return
@@ -73,7 +74,8 @@ def command(
     asked = tuple(name for text in extras for name in text.split(",")) if extras else DEFAULT_EXTRAS
     order = Order(platform or DEFAULT_PLATFORM, python or _PYTHON, asked, folders, constraint, keys)
     with reporter(quiet=quiet, as_json=as_json) as progress:
-        made = make(out, order, settings(store), progress)
+        said = settings(store, offline=offline, mirrors=mirrors, indexes=not (offline and folders))
+        made = make(out, order, said, progress)
     if as_json:
         show_json(_document(made))
     else:

@@ -15,11 +15,11 @@ from bundler.commands.output import show, show_json, show_table
 def command(*, root: Path | None, as_json: bool) -> None:
     """Show the models of the active generation: id, aliases, task, packages, and the bundle line they came in.
 
-    Kits, which carry the program itself, are listed below them.
+    Workflows, and kits, which carry the program itself, are listed below them.
 
     Example: bundle list
     """
-    from runtime import kits
+    from runtime import kits, workflows
     from runtime.generations import open_catalogue
     from runtime.root import Root
     from runtime.settings import locate_root
@@ -27,6 +27,7 @@ def command(*, root: Path | None, as_json: bool) -> None:
     place = locate_root(root)
     catalogue = open_catalogue(place)
     programs = kits.installed(Root.open(place))
+    flows = workflows.installed(Root.open(place))
     if as_json:
         models = [
             {
@@ -41,7 +42,9 @@ def command(*, root: Path | None, as_json: bool) -> None:
             for model in catalogue.models
         ]
         found = [brought.document(kit) for kit in programs]
-        show_json({"generation": catalogue.generation, "lines": dict(catalogue.lines), "models": models, "kits": found})
+        shown = [{"id": flow.id, "line": flow.line, "file": str(flow.path)} for flow in flows]
+        facts = {"generation": catalogue.generation, "lines": dict(catalogue.lines)}
+        show_json({**facts, "models": models, "kits": found, "workflows": shown})
         return
     rows = [
         (model.id, ", ".join(model.aliases) or "-", model.task, ", ".join(p.id for p in model.packages), model.line)
@@ -50,6 +53,8 @@ def command(*, root: Path | None, as_json: bool) -> None:
     show(f"generation {catalogue.generation}: {', '.join(f'{name} {number}' for name, number in catalogue.lines)}")
     if rows:
         show_table([("MODEL", "ALIASES", "TASK", "PACKAGES", "LINE"), *rows])
+    if flows:
+        show_table([("WORKFLOW", "LINE"), *((flow.id, flow.line) for flow in flows)])
     if programs:
         show_table(
             [

@@ -12,6 +12,7 @@ import click
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
+    from bundler.mirrors import Mirror
     from bundler.settings import Settings
 
 _Decorated = TypeVar("_Decorated", bound=Callable[..., Any])
@@ -28,18 +29,61 @@ store_option = click.option(
     type=click.Path(path_type=Path, file_okay=False),
     help="The builder's store.  [default: $BUNDLE_STORE, else ~/.cache/offline-bundle/store]",
 )
+offline_option = click.option("--offline", is_flag=True, help="Ask no network: the store alone answers.")
+
+
+def _mirrors(_ctx: click.Context, _parameter: click.Parameter, texts: tuple[str, ...]) -> tuple["Mirror", ...]:
+    if not texts:
+        return ()
+    from bundler.mirrors import Mirror, checked_mirrors
+    from manifests.errors import SourceError
+
+    try:
+        return checked_mirrors([Mirror.parse(text, subject="--mirror") for text in texts], subject="--mirror")
+    except SourceError as error:
+        raise click.UsageError(f"{error}; {error.hint}") from error
+
+
+mirror_option = click.option(
+    "--mirror",
+    "mirrors",
+    metavar="FROM=TO",
+    multiple=True,
+    callback=_mirrors,
+    help="Ask the URL prefix TO in place of FROM; repeatable, beside $BUNDLE_MIRRORS.",
+)
+_PROFILE_OPTIONS = (
+    click.option("--gpu", "gpus", multiple=True, metavar="GPU[:COUNT]", help="Choose profiles for it; repeatable."),
+    click.option("--gpu-count", type=int, help="How many, where --gpu does not say.  [default: 1]"),
+    click.option("--precision", help="fp8, fp16, …, or auto: what AIM prefers.  [default: auto]"),
+    click.option("--metric", help="latency or throughput.  [default: latency]"),
+)
 bundle_argument = click.argument("bundle", type=click.Path(path_type=Path))
 
 
-def settings(store: Path | None) -> "Settings":
-    """The connected side's settings, with the store that an option names."""
+def profile_options(command: _Decorated) -> _Decorated:
+    """The options that say for which machines to choose among profiles."""
+    for option in reversed(_PROFILE_OPTIONS):
+        command = option(command)
+    return command
+
+
+def settings(
+    store: Path | None, *, offline: bool = False, mirrors: tuple["Mirror", ...] = (), indexes: bool = True
+) -> "Settings":
+    """The connected side's settings, with what options say; without `indexes`, packages come from folders alone."""
     import os
     from dataclasses import replace
 
+    from bundler.mirrors import joined
     from bundler.places import expanded
     from bundler.settings import Settings
 
     found = Settings.read(os.environ)
+    found = replace(found, offline=offline, mirrors=joined(mirrors, found.mirrors))
+    if not indexes:
+        folders = tuple(place for place in found.packages.find_links if "://" not in place)
+        found = replace(found, packages=replace(found.packages, indexes=(), find_links=folders))
     return replace(found, store=expanded(store).absolute()) if store else found
 
 

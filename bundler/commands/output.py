@@ -2,12 +2,18 @@
 
 import json
 import os
+import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
 
 import click
 
 from manifests.errors import BundleError, printable
+
+_SHOWN: Final = 20
+"""Lines of what moved in a lock."""
+_DIGEST: Final = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{28,52}\b")
 
 
 def show_json(value: object) -> None:
@@ -45,10 +51,21 @@ def show_table(rows: Iterable[Sequence[str]]) -> None:
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
 
 
-def counted(models: int, kits: int) -> str:
+def show_moved(moved: Mapping[str, tuple[str, str]]) -> None:
+    """What a lock says otherwise by now, old -> new, a screen of it; digests as far as a person compares them."""
+    lines = [f"  {name}: {old} -> {new}" for name, (old, new) in moved.items() if name != "manifest"]
+    for line in lines[:_SHOWN]:
+        show(_DIGEST.sub(r"\1…", line))
+    if len(lines) > _SHOWN:
+        show(f"  and {len(lines) - _SHOWN} more: --json has them all")
+
+
+def counted(models: int, kits: int, workflows: int) -> str:
     """How much of which kind, in words."""
+    flows = "1 workflow" if workflows == 1 else f"{workflows} workflows"
     named = "1 kit" if kits == 1 else f"{kits} kits"
-    return f"{models} models" + (f", {named} of the program" if kits else "")
+    parts = [f"{models} models", *([flows] if workflows else []), *([f"{named} of the program"] if kits else [])]
+    return ", ".join(parts)
 
 
 def is_terminal() -> bool:

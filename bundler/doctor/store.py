@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from bundler.housekeeping.shelf import Shelf
 from manifests import canonical
-from manifests.errors import FormatError, UnsupportedFormatError
+from manifests.errors import FormatError, UnsupportedFormatError, listing
 from manifests.finding import Finding, Subject
 from manifests.store import FORMAT, MARKER, check_marker
 
@@ -33,6 +34,7 @@ def look(path: Path, *, wanted: bool) -> Iterator[Finding]:
         yield _format(path)
         yield _access(path)
         yield from _unfinished(path / "partial")
+        yield from _outdated(path)
 
 
 def _format(path: Path) -> Finding:
@@ -75,5 +77,12 @@ def _unfinished(folder: Path) -> Iterator[Finding]:
         yield SUBJECT.note(
             "partial-downloads",
             what,
-            fix=f"if they are not wanted, and no build runs: rm -r {shlex.quote(str(folder))}",
+            fix="those of the last 7 days stay when `bundle store gc` cleans the store",
         )
+
+
+def _outdated(path: Path) -> Iterator[Finding]:
+    """Chunks that another libzstd made are never read again: they would not be the same bytes."""
+    if names := [folder.name for folder in Shelf(path).profiles() if not folder.live]:
+        what = f"chunks of another libzstd, of no use to this program: {listing(names)}"
+        yield SUBJECT.note("store-outdated", what, fix="bundle store gc --dry-run")

@@ -19,8 +19,8 @@ from bundler.manifest_file import MAXIMUM_SIZE
 from bundler.sources.reference import FILE, Reference, unescape
 from manifests.errors import SourceError, SourceNotFoundError, printable
 
-_HUB, _BUCKET = "hf", "s3"
-_LISTED: Final = frozenset({_HUB, _BUCKET})
+_HUB = "hf"
+_LISTED: Final = frozenset({_HUB, "s3", "az"})
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}")
 _NOWHERE: Final = "name a file, a folder or a source: bundle init best.onnx ./folder hf://ORG/NAME"
 

@@ -13,10 +13,11 @@ import tarfile
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Final, cast
 
@@ -38,6 +39,14 @@ _DAMAGE: Final = (
     zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, zstandard.ZstdError, EOFError, gzip.BadGzipFile,
     NotImplementedError, UnicodeDecodeError,
 )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A name in an archive. `open` gives its bytes while the walk stands at it; `SourceError` if it is no file."""
+
+    name: str
+    open: Callable[[], AbstractContextManager["Member"]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +74,67 @@ def open_member(archive: BinaryIO, members: Sequence[str], *, subject: str, spoo
         yield stack.enter_context(_open(archive, members[-1], subject=subject))
 
 
+@contextmanager
+def walk(archive: BinaryIO, inner: Sequence[str], *, subject: str, spool: Path) -> Iterator[Iterator[Entry]]:
+    """Every name but those of folders, in the order of the archive: of `archive`, or of one that `inner` leads to.
+
+    Whoever takes all of them reads the archive once. Errors while iterating: `SourceError`, also for a second entry of
+    a name.
+    """
+    with ExitStack() as stack:
+        if inner:
+            member = stack.enter_context(open_member(archive, inner, subject=subject, spool=spool))
+            archive = stack.enter_context(_spooled(member.stream, spool))
+            subject = "!".join((subject, *inner))
+        entries = _zip_entries if _is_zip(archive) else _tar_entries
+        yield _each_once(entries(archive, subject), subject)
+
+
+def _each_once(entries: Iterator[Entry], subject: str) -> Iterator[Entry]:
+    seen: set[str] = set()
+    with _damage_named(subject):
+        for entry in entries:
+            if entry.name in seen:
+                raise SourceError(f"{subject}: two members are called {entry.name}")
+            seen.add(entry.name)
+            _bounded(len(seen), subject=subject)
+            yield entry
+
+
+def _zip_entries(archive: BinaryIO, subject: str) -> Iterator[Entry]:
+    with zipfile.ZipFile(archive) as opened:
+        for info in opened.infolist():
+            if not info.is_dir():
+                yield Entry(info.filename, partial(_open_zip_entry, opened, info, subject=subject))
+
+
+@contextmanager
+def _open_zip_entry(opened: zipfile.ZipFile, info: zipfile.ZipInfo, *, subject: str) -> Iterator[Member]:
+    _check_zip_entry(info, subject=subject)
+    with _damage_named(subject), opened.open(info) as stream:
+        yield _checked(cast("BinaryIO", stream), info.file_size, subject)
+
+
+def _tar_entries(archive: BinaryIO, subject: str) -> Iterator[Entry]:
+    with _tar(archive, subject=subject) as opened:
+        for info in opened:
+            opened.members = []  # type: ignore[attr-defined]  # tarfile would keep every header it has read
+            name = info.name.removeprefix("./")
+            if not info.isdir():
+                yield Entry(name, partial(_open_tar_entry, opened, info, name, subject=subject))
+
+
+@contextmanager
+def _open_tar_entry(opened: tarfile.TarFile, info: tarfile.TarInfo, name: str, *, subject: str) -> Iterator[Member]:
+    with _tar_reader(opened, info, name, subject=subject) as reader:
+        yield _checked(reader, info.size, subject)
+
+
+def _checked(stream: BinaryIO, size: int, subject: str) -> Member:
+    """A member whose damage is an error of the source."""
+    return Member(cast("BinaryIO", io.BufferedReader(_DamageNamed(stream, subject))), size)
+
+
 def find_name(archive: BinaryIO, suffix: str, *, subject: str) -> str | None:
     """The first name that ends in `suffix`, at the top of a zip or one folder deep; None in any other archive."""
     with _damage_named(subject):
@@ -85,8 +155,9 @@ def _open(archive: BinaryIO, name: str, *, subject: str) -> Iterator[Member]:
                 member = Member(cast("BinaryIO", stack.enter_context(opened.open(entry))), entry.file_size)
             else:
                 member = _open_tar(stack, archive, name, subject=subject)
-        checked = io.BufferedReader(_DamageNamed(member.stream, subject))
-        yield Member(cast("BinaryIO", stack.enter_context(checked)), member.size)
+        checked = _checked(member.stream, member.size, subject)
+        stack.enter_context(checked.stream)
+        yield checked
 
 
 def _zip_entry(opened: zipfile.ZipFile, name: str, *, subject: str) -> zipfile.ZipInfo:
@@ -94,11 +165,15 @@ def _zip_entry(opened: zipfile.ZipFile, name: str, *, subject: str) -> zipfile.Z
     _bounded(len(entries), subject=subject)
     found = [entry for entry in entries if entry.filename == name and not entry.is_dir()]
     _one(found, name, (entry.filename for entry in entries if not entry.is_dir()), subject=subject)
-    if found[0].flag_bits & 1:
-        raise SourceError(f"{subject}: {name} is encrypted")
-    if (found[0].external_attr >> 16) & 0o170000 == 0o120000:
-        raise SourceError(f"{subject}: {name} is a link")
+    _check_zip_entry(found[0], subject=subject)
     return found[0]
+
+
+def _check_zip_entry(info: zipfile.ZipInfo, *, subject: str) -> None:
+    if info.flag_bits & 1:
+        raise SourceError(f"{subject}: {info.filename} is encrypted")
+    if (info.external_attr >> 16) & 0o170000 == 0o120000:
+        raise SourceError(f"{subject}: {info.filename} is a link")
 
 
 def _open_tar(stack: ExitStack, archive: BinaryIO, name: str, *, subject: str) -> Member:
@@ -113,12 +188,17 @@ def _open_tar(stack: ExitStack, archive: BinaryIO, name: str, *, subject: str) -
             if names[-1] == name:
                 found.append(entry)
     _one(found, name, names, subject=subject)
-    if not found[0].isreg() or found[0].issparse():
-        raise SourceError(f"{subject}: {name} is no regular file")
-    reader = stack.enter_context(_tar(archive, subject=subject)).extractfile(found[0])
+    again = stack.enter_context(_tar(archive, subject=subject))
+    return Member(stack.enter_context(_tar_reader(again, found[0], name, subject=subject)), found[0].size)
+
+
+@contextmanager
+def _tar_reader(opened: tarfile.TarFile, info: tarfile.TarInfo, name: str, *, subject: str) -> Iterator[BinaryIO]:
+    reader = opened.extractfile(info) if info.isreg() and not info.issparse() else None
     if reader is None:
         raise SourceError(f"{subject}: {name} is no regular file")
-    return Member(cast("BinaryIO", stack.enter_context(reader)), found[0].size)
+    with reader:
+        yield cast("BinaryIO", reader)
 
 
 @contextmanager

@@ -8,9 +8,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, runtime_checkable
 
 from bundler.sources.reference import Reference
+from manifests.client_facts import ModelFacts, PackageFacts
 from manifests.digest import Digest
 
 
@@ -25,7 +26,7 @@ class Local:
 class Remote:
     """The bytes come by HTTP. The URL may be signed: it is in no `repr`.
 
-    `authorization` gives the header of that name, anew for each try, because some tokens live for a minute only; it goes
+    `authorization` gives the header of that name, anew for each try, because some tokens live for a minute; it goes
     to the URL's own origin and no other.
     """
 
@@ -40,7 +41,7 @@ Place: TypeAlias = Local | Remote
 class Found:
     """A file that a source has. What is None or empty, the source does not say.
 
-    `size` is in bytes, `git_sha1` 20 bytes; `digest` is the source's word, to be compared and never assumed.
+    `size` is in bytes, `git_sha1` 20 bytes, `md5` 16; `digest` is the source's word, to be compared and never assumed.
     """
 
     reference: Reference
@@ -49,6 +50,7 @@ class Found:
     size: int | None = None
     digest: Digest | None = None
     git_sha1: bytes | None = None
+    md5: bytes | None = None
     pin: Mapping[str, str] = field(default_factory=dict)
     licenses: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
@@ -72,6 +74,38 @@ class Source(Protocol):
 
     def list(self, reference: Reference, pin: Mapping[str, str]) -> tuple[Found, ...]:
         """Every file of the folder or repository that `reference` names, sorted by path; or the one file."""
+
+
+@dataclass(frozen=True, slots=True)
+class FoundPackage:
+    """A package as its service describes it. `facts` is None for one whose kind is unknown: carried, and no more."""
+
+    id: str
+    files: tuple[Found, ...]
+    backend: str | None = None
+    quantization: str | None = None
+    opset: int | None = None
+    static_batch: int | None = None
+    facts: PackageFacts | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FoundModel:
+    """A model as its service describes it: everything that a manifest would say of it, and its packages in order."""
+
+    architecture: str
+    task: str | None
+    facts: ModelFacts
+    packages: tuple[FoundPackage, ...]
+    warnings: tuple[str, ...] = ()
+
+
+@runtime_checkable
+class Service(Source, Protocol):
+    """A source that knows whole models, and which packages they have."""
+
+    def describe(self, reference: Reference) -> FoundModel:
+        """The model that `reference` names, as it is there now. Errors: those of `find`."""
 
 
 def matches(path: str, *, include: tuple[str, ...], exclude: tuple[str, ...]) -> bool:

@@ -1,23 +1,27 @@
-"""Files and folders of this machine.
+"""Files and folders of this machine, and patterns: `./weights/*.onnx`.
 
 * A path is relative to the manifest's folder. One that the manifest names itself may be a link to anywhere.
 * Inside a folder, a link is followed only if it leads to a file below that folder; any other is refused, so that a
   folder from elsewhere cannot pull in what its author never had.
+* A pattern is one only where no file has that very name. `*` and `?` stop at a `/`, `**` does not; what it finds is
+  named from the last folder before the first wildcard, and folders that it finds are left out.
 * `.git` and the hub client's own `.cache/huggingface` are not part of a model, and are left out.
 """
 
 import os
+import re
 import stat
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Final
 
 from bundler.sources.base import Found, Local
-from bundler.sources.reference import Reference, unescape
+from bundler.sources.reference import FILE, Reference, escape, unescape
 from manifests.errors import ManifestError, SourceDeniedError, SourceError, SourceNotFoundError, listing
 
-_LEFT_OUT: Final = (".git", ".cache/huggingface")
+_LEFT_OUT: Final = ".cache/huggingface"
+_WILDCARD: Final = re.compile(r"[*?\[]")
 
 
 class FileSource:
@@ -37,8 +41,10 @@ class FileSource:
         return Found(reference, path.name, Local(path), size=path.stat().st_size)
 
     def list(self, reference: Reference, pin: Mapping[str, str]) -> tuple[Found, ...]:
-        """The files of the folder, or the file."""
+        """The files of the folder, those that a pattern matches, or the file."""
         folder = self._path(reference)
+        if _WILDCARD.search(folder.as_posix()) and not os.path.lexists(folder):
+            return self._matching(reference)
         if not stat.S_ISDIR(_mode(folder)):
             return (self.find(reference, pin),)
         found = tuple(
@@ -49,8 +55,37 @@ class FileSource:
             raise SourceNotFoundError(f"{reference} is an empty folder")
         return found
 
+    def _matching(self, reference: Reference) -> tuple[Found, ...]:
+        """The files that a pattern matches. Every link among them stays in the folder that is named from."""
+        parts = PurePosixPath(unescape(reference.location)).parts
+        fixed = next(number for number, part in enumerate(parts) if _WILDCARD.search(part))
+        top = self._base.joinpath(*parts[:fixed])
+        _mode(top)
+        place = Reference(FILE, escape(PurePosixPath(*parts[:fixed]).as_posix()))
+        found = tuple(
+            Found(place.child(name), name, Local(path), size=path.stat().st_size)
+            for name, path in sorted(_glob(top, PurePosixPath(*parts[fixed:]).as_posix()))
+        )
+        if not found:
+            near = listing(sorted(entry.name for entry in top.iterdir()))
+            raise SourceNotFoundError(f"{reference} matches no file", hint=f"in {top} there are: {near or 'no files'}")
+        return found
+
     def _path(self, reference: Reference) -> Path:
         return self._base / unescape(reference.location)
+
+
+def _glob(top: Path, pattern: str) -> Iterator[tuple[str, Path]]:
+    real_top = top.resolve()
+    for path in top.glob(pattern):
+        name = path.relative_to(top)
+        if not path.is_dir() and not _is_left_out(name):
+            yield name.as_posix(), _inside(path, real_top)
+
+
+def _is_left_out(name: Path) -> bool:
+    """Whether tools left it, at the place itself or below a folder of theirs."""
+    return ".git" in name.parts or name.as_posix().startswith(_LEFT_OUT)
 
 
 def _walk(folder: Path, top: Path, real_top: Path) -> Iterator[tuple[str, Path]]:
@@ -60,7 +95,7 @@ def _walk(folder: Path, top: Path, real_top: Path) -> Iterator[tuple[str, Path]]
         raise SourceDeniedError(f"{folder}: {error.strerror}") from error
     for path in entries:
         name = path.relative_to(top).as_posix()
-        if name in _LEFT_OUT or path.name == ".git":
+        if _is_left_out(path.relative_to(top)):
             continue
         if path.is_dir() and not path.is_symlink():
             yield from _walk(path, top, real_top)

@@ -4,6 +4,7 @@
   commit is the pin. Without `@REVISION` it is `main`.
 * A large file's SHA-256 is the hub's word; a small one has git's SHA-1. Both are compared when the file is fetched.
 * A `/` in a revision is written `%2F` (but `refs/pr/1` may stand as it is).
+* The list of files has a bound, in files and in pages. What a hub says of its own other protocol is passed over.
 """
 
 import re
@@ -20,7 +21,7 @@ from bundler.settings import Hub
 from bundler.sources.base import Found, Remote
 from bundler.sources.reference import Reference, unescape
 from manifests.digest import Digest
-from manifests.errors import ManifestError, SourceError, SourceNotFoundError, listing
+from manifests.errors import ManifestError, SourceError, SourceNotFoundError, listing, printable
 
 T = TypeVar("T")
 _LOCATION: Final = re.compile(
@@ -28,7 +29,10 @@ _LOCATION: Final = re.compile(
 )
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}")
 _PAGE_LIMIT: Final = 64 << 20
-_MAXIMUM_PAGES: Final = 1000
+_FOREIGN: Final = "is HF_ENDPOINT the address of a model hub, and does no login page answer for it?"
+MAXIMUM_PAGES: Final = 1000
+MAXIMUM_FILES: Final = 100_000
+"""Of one repository."""
 
 
 class _Revision(msgspec.Struct, rename="camel"):
@@ -95,7 +99,7 @@ class HubSource:
         if entry is None:
             raise SourceNotFoundError(
                 f"{location.repository} at {repository.commit[:12]} has no file {location.path}",
-                hint=f"there are: {listing(sorted(repository.entries))}",
+                hint=f"there are: {printable(listing(sorted(repository.entries)))}",
             )
         return self._found(reference, location, repository, entry)
 
@@ -138,17 +142,26 @@ class HubSource:
         )
         described = _decode(answer.content, _Revision, subject=repository)
         if not _COMMIT.fullmatch(described.sha):
-            raise SourceError(f"{repository}: the hub gives no commit for {revision!r}")
+            raise SourceError(f"{repository}: the hub gives no commit for {revision!r}", hint=_FOREIGN)
+        files = self._tree(f"{base}/tree/{described.sha}?recursive=true&expand=false", repository)
+        return _Repository(described.sha, bool(described.gated), _licenses(described), files)
+
+    def _tree(self, url: str, repository: str) -> dict[str, _Entry]:
+        """The files that the pages from `url` on name, by path."""
         entries: dict[str, _Entry] = {}
-        url = f"{base}/tree/{described.sha}?recursive=true&expand=false"
-        for _ in range(_MAXIMUM_PAGES):
-            page = self._client.document(url, subject=repository, limit=_PAGE_LIMIT)
+        asked: set[str] = set()
+        following: str | None = url
+        while following is not None:
+            asked.add(following)
+            page = self._client.document(following, subject=repository, limit=_PAGE_LIMIT)
             files = _decode(page.content, list[_Entry], subject=repository)
             entries |= {entry.path: entry for entry in files if entry.type == "file"}
-            if page.next_url is None:
-                return _Repository(described.sha, bool(described.gated), _licenses(described), entries)
-            url = page.next_url
-        raise SourceError(f"{repository}: a list of files that does not end")
+            if len(entries) > MAXIMUM_FILES:
+                raise SourceError(f"{repository}: more than {MAXIMUM_FILES} files")
+            following = page.next_url
+            if following in asked or len(asked) >= MAXIMUM_PAGES:
+                raise SourceError(f"{repository}: the hub's list of files does not end", hint=_FOREIGN)
+        return entries
 
 
 def _licenses(described: _Revision) -> tuple[str, ...]:
@@ -165,8 +178,10 @@ def _licenses(described: _Revision) -> tuple[str, ...]:
 def _decode(content: bytes, kind: type[T], *, subject: str) -> T:
     try:
         return msgspec.json.decode(content, type=kind)
-    except msgspec.DecodeError as error:
-        raise SourceError(f"{subject}: the hub's answer is not what its API promises: {error}") from error
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise SourceError(
+            f"{subject}: the hub's answer is not what its API promises: {printable(str(error))}", hint=_FOREIGN
+        ) from error
 
 
 def _hex(text: str, size: int, reference: Reference) -> bytes:

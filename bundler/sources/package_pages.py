@@ -134,8 +134,9 @@ class PackagePages:
             if answer.headers.get("Content-Type", "").partition(";")[0].strip() == _JSON:
                 return ProjectPage.from_json_data(json.loads(answer.content), base_url=answer.url)
             return ProjectPage.from_html(name, answer.content, base_url=answer.url)
-        except (ValueError, UnsupportedRepoVersionError) as error:
-            raise SourceError(f"{name}: {shown(answer.url)} is not a page of a package index: {error}") from error
+        except (ValueError, RecursionError, UnsupportedRepoVersionError) as error:
+            told = printable(str(error))[:300]
+            raise SourceError(f"{name}: {shown(answer.url)} is not a page of a package index: {told}") from error
 
 
 def version_of(name: str, project: str) -> Version | None:

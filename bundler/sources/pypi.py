@@ -6,6 +6,7 @@
 * What a page of the network points to comes over the network: no file of this machine.
 * What comes over a network has a digest before it comes: the index's, or the manifest's.
 * An sdist is refused: what is in it is only known after running its code.
+* The version is exact, so one that was yanked is taken, and that is said; but not where the version has others.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,6 +26,8 @@ from manifests.digest import Digest
 from manifests.errors import ManifestError, SourceError, SourceNotFoundError, listing
 
 _ANYWHERE: Final = Tag("py3", "none", "any")
+_SDISTS: Final = (".tar.gz", ".zip")
+_WHY_NO_SDIST: Final = "and what is in it is only known after running its code"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +42,8 @@ class Wanted:
     def parse(cls, reference: Reference) -> "Wanted":
         """`NAME==VERSION[/FILE.whl]`; any other specifier is a `ManifestError`."""
         requirement, _, wheel = reference.location.partition("/")
+        if wheel.endswith(_SDISTS):
+            raise ManifestError(f"{reference} is an sdist, {_WHY_NO_SDIST}", hint="name a wheel: FILE.whl")
         name, exact, version = requirement.partition("==")
         try:
             if exact and name and (not wheel or wheel.endswith(".whl")):
@@ -103,9 +108,10 @@ def _choose(files: Sequence[PackageFile], project: Wanted, wanted: str | None) -
         return wheels[wanted]
     if not wheels:
         raise SourceError(
-            f"{label} comes as an sdist only, and what is in it is only known after running its code",
-            hint="name a version that has a wheel",
+            f"{label} comes as an sdist only, {_WHY_NO_SDIST}",
+            hint="name a version that has a wheel, or build one yourself and name its folder in PIP_FIND_LINKS",
         )
+    wheels = {name: file for name, file in wheels.items() if file.yanked is None} or wheels
     anywhere = [(wheel.build, name) for name in wheels if (wheel := WheelName.find(name)) and _ANYWHERE in wheel.tags]
     if anywhere:
         return wheels[max(anywhere)[1]]

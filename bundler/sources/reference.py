@@ -11,6 +11,7 @@
 
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Self
@@ -21,8 +22,7 @@ from manifests.digest import Digest
 from manifests.errors import ManifestError
 
 FILE: Final = "file"
-SCHEMES: Final = (FILE, "hf", "http", "https", "pypi", "s3")
-_PLANNED: Final = ("az", "oci", "roboflow")
+SCHEMES: Final = (FILE, "az", "hf", "http", "https", "oci", "pypi", "roboflow", "s3")
 _SCHEME: Final = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<rest>.*)", re.DOTALL)
 _DIGEST: Final = re.compile(r"sha256=(?P<hex>[0-9A-Fa-f]{64})")
 _SIGNED: Final = frozenset(
@@ -69,7 +69,7 @@ class Reference:
     def __str__(self) -> str:
         text = self.location if self.scheme == FILE else f"{self.scheme}://{self.location}"
         if self.members:
-            text += "#" + "!".join(escape(member) for member in self.members)
+            text += f"#{self.member_path}"
         return text if self.digest is None else f"{text}#sha256={self.digest.hex}"
 
     @property
@@ -80,11 +80,16 @@ class Reference:
     @property
     def member_path(self) -> str:
         """The members as one text, `outer.zip!inner/model.onnx`; empty if the file itself is taken."""
-        return "!".join(escape(member) for member in self.members)
+        return member_path(self.members)
 
     def child(self, path: str) -> "Reference":
         """A file below this folder or repository."""
         return Reference(self.scheme, f"{self.location.rstrip('/')}/{escape(path)}")
+
+
+def member_path(members: Sequence[str]) -> str:
+    """Members that lie in one another, outermost first, as one text."""
+    return "!".join(escape(member) for member in members)
 
 
 def escape(name: str) -> str:
@@ -110,8 +115,6 @@ def _split_scheme(location: str, base: Path) -> tuple[str, str]:
     if match is None:
         return FILE, _relative_to_base(location, base)
     scheme, rest = match["scheme"].lower(), match["rest"]
-    if scheme in _PLANNED:
-        raise ManifestError(f"{scheme}:// is not supported by this version", hint=_known())
     if scheme not in SCHEMES:
         raise ManifestError(f"unknown scheme {scheme}://", hint=_known())
     if scheme == FILE:

@@ -60,3 +60,9 @@ def without_user(url: str) -> str:
     """`url` without the credentials in it: they are the client's business."""
     parts = urlsplit(url)
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+
+
+def origin_of(parts: SplitResult) -> str:
+    """Scheme, host and port, as the one text that two URLs of one origin share."""
+    port = parts.port or {"https": 443, "http": 80}.get(parts.scheme, 0)
+    return f"{parts.scheme}://{(parts.hostname or '').lower()}:{port}"

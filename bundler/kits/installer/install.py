@@ -64,7 +64,7 @@ FIELDS = {"program": WORD, "python": r"3\.[1-9][0-9]?", "platform": r"[a-z0-9][a
 WHEEL = r"wheels/[A-Za-z0-9][A-Za-z0-9._+!-]*\.whl"
 UNFIT = "" if IS_WINDOWS else ":'\"`$\\"
 """What neither venv nor the first line of a script can have in a path."""
-PROBES = {"serve": "cv2", "cpu": "onnxruntime", "gpu": "onnxruntime"}
+PROBES = {"serve": "cv2", "cpu": "onnxruntime", "gpu": "onnxruntime", "azure": "azure.storage.blob"}
 """What each extra must be able to load."""
 LIMIT = 1 << 20
 """Bytes of a file that is no wheel."""

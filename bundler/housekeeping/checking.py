@@ -1,0 +1,90 @@
+"""Whether one file of a store is what it was: why not, in words, or nothing.
+
+Each of these reads one file, and holds no more of it than the file may be long.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from bundler.housekeeping import known
+from bundler.housekeeping.shelf import Entry
+from manifests import chunk_file, index
+from manifests.digest import ChunkAlgorithm
+from manifests.errors import BundleError, CorruptStoreError, FormatError, UnsupportedFormatError
+from manifests.recipe import Recipe
+from manifests.store import MEMBER_LIMIT, decode_member, member_name, read_file, read_recipe
+
+
+def read_chunk(path: Path, algorithm: ChunkAlgorithm, digest: bytes) -> bytes:
+    """The raw bytes of a chunk, encoded and raw digest compared. Errors: `CorruptStoreError`, also for unreadable."""
+    head, encoded = chunk_file.decode(_content(path), algorithm)
+    return chunk_file.raw(head, encoded, algorithm, digest)
+
+
+def check_encoded(path: Path, algorithm: ChunkAlgorithm) -> None:
+    """Compare the digest of the encoded bytes alone. Errors: as `read_chunk`."""
+    chunk_file.decode(_content(path), algorithm)
+
+
+def read_whole_recipe(entry: Entry) -> Recipe:
+    """A recipe that is the one its name says. Errors: `CorruptStoreError`, also for unreadable."""
+    try:
+        found = read_recipe(entry.path)
+    except OSError as error:
+        raise CorruptStoreError(_told(error)) from error
+    if found.digest.hex != entry.name:
+        raise CorruptStoreError("it is another recipe than its name says")
+    return found
+
+
+def wrong_member(path: Path) -> str:
+    """What is wrong with the record of an archive's member."""
+
+    def check() -> None:
+        member, _ = decode_member(read_file(path, limit=MEMBER_LIMIT), subject="it")
+        if member_name(member) != path.name:
+            raise FormatError("it is another record than its name says")
+
+    return _reason(check)
+
+
+def wrong_index(path: Path) -> str:
+    """What is wrong with a kept index. One that a newer program wrote is not judged."""
+
+    def check() -> None:
+        if index.decode(read_file(path, limit=index.MAXIMUM_SIZE)).content_digest.hex != path.name:
+            raise FormatError("it is another index than its name says")
+
+    return _reason(check)
+
+
+def wrong_lock(path: Path) -> str:
+    """What is wrong with the record of a lock. One that a newer program wrote is not judged."""
+    return _reason(lambda: known.check(path))
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return read_file(path, limit=chunk_file.MAXIMUM_SIZE)
+    except FileNotFoundError as error:
+        raise CorruptStoreError("it is missing") from error
+    except OSError as error:
+        raise CorruptStoreError(_told(error)) from error
+
+
+def _reason(check: Callable[[], object]) -> str:
+    try:
+        check()
+    except UnsupportedFormatError:
+        return ""
+    except BundleError as error:
+        return error.message
+    except FileNotFoundError:  # removed at this moment
+        return ""
+    except OSError as error:
+        return _told(error)
+    return ""
+
+
+def _told(error: OSError) -> str:
+    return f"it cannot be read: {error.strerror}"

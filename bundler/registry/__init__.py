@@ -1,0 +1,1 @@
+"""OCI registries: names, credentials, the distribution protocol, and bundles that go there and come back."""
