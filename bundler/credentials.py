@@ -2,32 +2,29 @@
 
 * `Authorization` is the first of: what the request brings itself, a line of the header file, what pip's settings or the
   hub's token say for the origin, what a netrc file says for the host. Other lines of the header file go along with it.
+* The origin is that of the address as it is really asked, not as another reader of URLs would take it apart.
 * A redirect to another origin takes all of them off, and puts those on that the new origin is configured with.
-* A redirect from https to http is not followed: nothing at all is asked of its target.
 """
 
 import base64
 from collections.abc import Callable, Mapping
+from importlib.util import find_spec
 from netrc import NetrcParseError
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
 import requests
 from requests.auth import AuthBase
-from requests.utils import get_environ_proxies, get_netrc_auth, should_bypass_proxies
+from requests.utils import get_environ_proxies, get_netrc_auth, select_proxy, should_bypass_proxies
 
 from bundler.settings import Settings
-from bundler.sources.urls import origin_of
+from bundler.sources.urls import checked_url, origin_of
+from manifests.errors import SourceError
 
 _AUTHORIZATION: Final = "Authorization"
-
-
-class DowngradeError(requests.RequestException):
-    """A redirect from https to http. `requests` passes it on as one of its own; it never leaves the client."""
-
-    def __init__(self, url: str) -> None:
-        self.url = url
-        super().__init__()
+_PROXY_HINT: Final = (
+    "http://[USER:PASSWORD@]HOST[:PORT]; in a user or password, '/' is written %2F, '@' %40, '#' %23 and '?' %3F"
+)
 
 
 class Credentials:
@@ -40,7 +37,7 @@ class Credentials:
             self._lines.setdefault(line.origin, {})[line.name] = line.value
         self._configured = _configured(settings)
         self._of_netrc: dict[str, str | None] = {}
-        self.names: Final = frozenset({_AUTHORIZATION, *(line.name for line in settings.headers)})
+        self._names: Final = frozenset({_AUTHORIZATION.lower(), *(line.name.lower() for line in settings.headers)})
 
     def of(self, url: str) -> Mapping[str, str]:
         """The headers for the origin of `url`."""
@@ -51,11 +48,15 @@ class Credentials:
         authorization = self._configured.get(origin) or self._netrc(url)
         return {**lines, _AUTHORIZATION: authorization} if authorization else lines
 
+    def without(self, headers: Mapping[str, str]) -> Mapping[str, str]:
+        """`headers` but for those that hold a credential: for an address of another origin."""
+        return {name: value for name, value in headers.items() if name.lower() not in self._names}
+
     def _netrc(self, url: str) -> str | None:
         """As `requests` reads the file that `NETRC` names, else `~/.netrc`; once for each host, for it has no ports."""
         host = urlsplit(url).hostname or ""
         if host not in self._of_netrc:
-            found = self._read_netrc(url)
+            found = self._read_netrc(f"https://[{host}]/" if ":" in host else f"https://{host}/")
             self._of_netrc[host] = _basic(*found) if found else None
         return self._of_netrc[host]
 
@@ -71,24 +72,38 @@ class Credentials:
 
 
 class Sent(AuthBase):
-    """The headers of one request; `requests` would else look for others itself."""
+    """The credentials of one request, for the origin that it goes to; `requests` would else look for others itself."""
 
-    def __init__(self, headers: Mapping[str, str]) -> None:
-        self._headers = headers
+    def __init__(self, credentials: Credentials, authorization: str | None) -> None:
+        self._credentials = credentials
+        self._authorization = authorization
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        """The request with these headers."""
-        request.headers.update(self._headers)
+        """The request with them; what it brings itself wins."""
+        request.headers.update(self._credentials.of(request.url or ""))
+        if self._authorization:
+            request.headers[_AUTHORIZATION] = self._authorization
         return request
 
 
-class Session(requests.Session):
-    """A session that takes from the environment what `proxies_for` says, and no more."""
+def as_asked(url: str) -> str:
+    """`url` as `requests` takes it apart, which is where the connection goes.
 
-    def __init__(self, credentials: Credentials, proxy: str | None) -> None:
+    Another reader may find another host in the same text, as where a backslash comes before an '@', and would give it
+    the credentials of that one.
+    Errors: those of `requests`, and `ValueError`.
+    """
+    prepared = requests.PreparedRequest()
+    prepared.prepare_url(url, None)
+    return prepared.url or url
+
+
+class Session(requests.Session):
+    """A session that takes from the environment what `proxies_for` says and no more, and that follows no redirect."""
+
+    def __init__(self, proxy: str | None) -> None:
         super().__init__()
         self.trust_env = False
-        self._credentials = credentials
         self._proxy = proxy
         self._proxies: dict[str, dict[str, str]] = {}
 
@@ -104,31 +119,32 @@ class Session(requests.Session):
 
     def _found_proxies(self, url: str) -> dict[str, str]:
         if self._proxy is None:
-            return dict(get_environ_proxies(url))
-        if should_bypass_proxies(url, no_proxy=None):
+            found = dict(get_environ_proxies(url))
+        elif should_bypass_proxies(url, no_proxy=None):
             return {}
-        return {"http": self._proxy, "https": self._proxy}
+        else:
+            found = {"http": self._proxy, "https": self._proxy}
+        if proxy := select_proxy(url, found):
+            whose = "http_proxy, https_proxy or all_proxy" if self._proxy is None else "pip's setting `proxy`"
+            _check_proxy(proxy, subject=whose)
+        return found
 
-    def rebuild_auth(self, prepared_request: requests.PreparedRequest, response: requests.Response) -> None:
-        """Called for each redirect, before it is followed."""
-        before, after = urlsplit(response.request.url or ""), urlsplit(prepared_request.url or "")
-        if before.scheme == "https" and after.scheme == "http":
-            raise DowngradeError(prepared_request.url or "")
-        headers, told = prepared_request.headers, self._credentials.of(prepared_request.url or "")
-        if origin_of(before) != origin_of(after):
-            for name in self._credentials.names:
-                headers.pop(name, None)
-        for name, value in told.items():
-            headers.setdefault(name, value)
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        """None: `requests` reads the whole body of a redirect, however long, even of one that it does not follow."""
 
-    def rebuild_proxies(
-        self,
-        prepared_request: requests.PreparedRequest,
-        proxies: dict[str, str] | None,  # noqa: ARG002 - those of the address before
-    ) -> dict[str, str]:
-        """The proxies of the address that a redirect leads to; their passwords go to them and never beyond."""
-        prepared_request.headers.pop("Proxy-Authorization", None)
-        return self.proxies_for(prepared_request.url or "")
+
+def _check_proxy(proxy: str, *, subject: str) -> None:
+    """Errors: `SourceError`, which quotes nothing of it."""
+    parts = checked_url(proxy if "//" in proxy else f"http://{proxy}", subject=subject)
+    if parts.path not in {"", "/"} or parts.query or parts.fragment:
+        raise SourceError(f"{subject}: not the address of a proxy", hint=_PROXY_HINT)
+    if parts.scheme.startswith("socks") and find_spec("socks") is None:
+        raise SourceError(
+            f"{subject}: a SOCKS proxy needs PySocks, which is not here",
+            hint="pip install PySocks, or name an HTTP proxy",
+        )
+    if not parts.scheme.startswith(("http", "socks")):
+        raise SourceError(f"{subject}: no proxy of HTTP", hint=_PROXY_HINT)
 
 
 def _configured(settings: Settings) -> dict[str, str]:

@@ -16,15 +16,16 @@ import msgspec
 from bundler import encode, onnx
 from bundler.kits import stored
 from bundler.onnx import EXPORTED_TASKS, OnnxFile
-from manifests import canonical, content
+from manifests import canonical, content, foreign, workflow
 from manifests.content import Content, File, Item, KitPackage, Model, Package, Wheels, Workflow
-from manifests.errors import ManifestError
+from manifests.errors import FormatError, ManifestError
 from manifests.kit import package_id
 from manifests.lock import Lock, LockedFile, LockedKit, LockedModel, LockedPackage, LockedWorkflow
 from manifests.naming import is_handle, is_repository
 from manifests.progress import Reporter
 from manifests.publish import translated
 from manifests.store import Store
+from manifests.workflow import WorkflowId
 
 DERIVED: Final = "derived"
 """The source of a file that this module made."""
@@ -45,14 +46,38 @@ def describe(lock: Lock, store: Store, reporter: Reporter) -> Content:
     called, `CorruptStoreError`.
     """
     models = (_model(model, store, reporter) for model in lock.models)
-    items: list[Item] = [*models, *(_wheels(kit, store) for kit in lock.kits), *map(_workflow, lock.workflows)]
+    items: list[Item] = [
+        *models,
+        *(_wheels(kit, store) for kit in lock.kits),
+        *(_workflow(flow, store) for flow in lock.workflows),
+    ]
     return Content(line=lock.line, sequence=lock.sequence, items=tuple(sorted(items, key=lambda item: item.id)))
 
 
-def _workflow(locked: LockedWorkflow) -> Workflow:
-    (package,) = locked.packages
-    files = tuple(_file(file) for file in package.files)
-    return Workflow(id=locked.id, packages=(Package(id=package.id, files=files, default=True),))
+def _workflow(locked: LockedWorkflow, store: Store) -> Workflow:
+    """One file, which is what clients read under this id: a lock may have been edited by hand."""
+    files = [file for package in locked.packages for file in package.files]
+    if [file.path for file in files] != [workflow.FILE] or not _is_workflow(locked, store):
+        raise ManifestError(
+            f"{locked.id}: what is locked is not the one file of this workflow",
+            hint=f"`bundle lock MANIFEST --upgrade {locked.id}` makes it anew",
+        )
+    package = Package(id=workflow.PACKAGE, files=tuple(map(_file, files)), default=True)
+    return Workflow(id=locked.id, packages=(package,))
+
+
+def _is_workflow(locked: LockedWorkflow, store: Store) -> bool:
+    """Whether the bytes are those that its id asks for."""
+    parsed, written = WorkflowId.parse(locked.id), bytearray()
+    for piece in store.read(locked.file.digest):
+        written += piece
+        if len(written) > foreign.MAXIMUM_SIZE:
+            return False
+    try:
+        name, specification = workflow.decode(bytes(written), subject=locked.id)
+        return workflow.encode(parsed, name, specification) == written
+    except FormatError:
+        return False
 
 
 def _wheels(locked: LockedKit, store: Store) -> Wheels:

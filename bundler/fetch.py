@@ -22,7 +22,18 @@ from manifests.digest import Digest
 from manifests.errors import BusyError, DigestMismatchError
 from manifests.progress import Reporter
 
-__all__ = ["Claim", "Fetched", "Ranges", "Reader", "Request", "Version", "check_room", "download", "forget_finished"]
+__all__ = [
+    "Claim",
+    "Fetched",
+    "Ranges",
+    "Reader",
+    "Request",
+    "Version",
+    "check_room",
+    "download",
+    "forget_finished",
+    "is_claimed",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +93,16 @@ def forget_finished(target: Path) -> None:
     if partial.exists():
         with suppress(BusyError):
             Claim.take(partial.lock, partial.forget, subject=target.name).discard()
+
+
+def is_claimed(target: Path) -> bool:
+    """Whether another process is downloading to `target` at this moment."""
+    partial = Partial(target)
+    try:
+        Claim.take(partial.lock, partial.forget, subject=target.name).release()
+    except BusyError:
+        return True
+    return False
 
 
 class _WrongError(Exception):

@@ -1,6 +1,7 @@
 """HTTP as this project uses it: one request, what its answer means, and when to try again.
 
 * Credentials belong to one origin (scheme, host, port); no redirect carries them to another. No cookies are kept.
+* Redirects are followed here, one after the other; of their own bodies no more is read than is there at once.
 * With `--offline` nothing at all is asked. A mirror is asked in place of the address that it stands for, with its own
   credentials and never with those of that address.
 * A URL in a message has neither user, password nor query.
@@ -22,9 +23,21 @@ import urllib3
 from requests.structures import CaseInsensitiveDict
 from requests.utils import super_len
 
-from bundler.answers import BrokenOffError, again, asks_again, judge, next_url, reason_of, system_word
+from bundler.answers import (
+    BrokenOffError,
+    again,
+    asks_again,
+    dismiss,
+    following,
+    is_cut_handshake,
+    judge,
+    next_url,
+    reason_of,
+    system_word,
+    tunnel_refusal,
+)
 from bundler.connections import Adapter, Sockets
-from bundler.credentials import Credentials, DowngradeError, Sent, Session
+from bundler.credentials import Credentials, Sent, Session, as_asked
 from bundler.mirrors import mirrored
 from bundler.settings import Patience, Settings
 from bundler.sources.urls import checked_url, host_of, origin_of, shown
@@ -40,7 +53,7 @@ Content: TypeAlias = bytes | Iterable[bytes] | BinaryIO
 
 _PIECE: Final = 1 << 20
 _KEPT_REDIRECTS: Final = frozenset({307, 308})
-_MAXIMUM_REDIRECTS: Final = 10
+_MAXIMUM_REDIRECTS: Final = 20
 _NETWORK_ERRORS: Final = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)
 
 
@@ -65,7 +78,7 @@ class Client:
         self._verify = _certificates(settings)
         self._credentials = Credentials(settings, self._reporter.note)
         self._stopped = Event()
-        self._session = Session(self._credentials, settings.packages.proxy)
+        self._session = Session(settings.packages.proxy)
         self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         for scheme in ("https://", "http://"):
             self._session.mount(scheme, Adapter(self._sockets, pool_maxsize=max(10, 2 * settings.threads)))
@@ -88,6 +101,11 @@ class Client:
         """`SourceUnreachableError` once `stop` was called."""
         if self._stopped.is_set():
             raise SourceUnreachableError(f"{subject}: stopped")
+
+    def pause(self, seconds: float, *, subject: str) -> None:
+        """Wait, but not beyond `stop`: then `SourceUnreachableError`."""
+        if self._stopped.wait(seconds):
+            self.check_running(subject)
 
     def mirrored(self, url: str) -> str:
         """The address that is asked in place of `url`; the same where no mirror is for it."""
@@ -158,11 +176,11 @@ class Client:
             if asks_again(status):
                 response.close()
                 raise again(response)
-            following = _same_origin_redirect(response)
-            if following is None or not (content is None or isinstance(content, bytes) or _is_file(content)):
+            place = _same_origin_redirect(response)
+            if place is None or not (content is None or isinstance(content, bytes) or _is_file(content)):
                 return response
             response.close()
-            url = following
+            url = place
             if _is_file(content):
                 content.seek(start)
         raise SourceError(f"{subject}: {shown(url)} cannot be asked: too many redirects")
@@ -188,39 +206,75 @@ class Client:
         authorization: Authorization | None = None,
         direct: bool = False,
     ) -> requests.Response:
-        parts = checked_url(url, subject=subject)
+        checked_url(url, subject=subject)
         self._settings.check_online(subject)
+        mirror = url if direct else self.mirrored(url)
+        asked, home = self._as_asked(mirror, subject), _origin(self._as_asked(url, subject))
+        via = f" in place of {host_of(url)}" if mirror != url else ""
+        own = authorization() if authorization and _origin(asked) == home else None
+        for _ in range(_MAXIMUM_REDIRECTS):
+            response = self._exchange(
+                method, asked, subject=subject, via=via, headers=headers, content=content, authorization=own
+            )
+            place = following(response, subject=subject) if method == "GET" else None
+            if place is None:
+                return response
+            dismiss(response)
+            via, before, asked = f" (a redirect of {host_of(asked)})", asked, self._as_asked(place, subject)
+            if _origin(asked) != _origin(before):
+                own, headers = None, self._credentials.without(headers)
+        raise SourceError(f"{subject}: {shown(url)} cannot be asked: too many redirects")
+
+    def _exchange(
+        self,
+        method: str,
+        asked: str,
+        *,
+        subject: str,
+        via: str,
+        headers: Mapping[str, str],
+        content: Content | None,
+        authorization: str | None,
+    ) -> requests.Response:
+        """One request and its answer. `via` says how it came to this address."""
         self.check_running(subject)
-        asked = url if direct else self.mirrored(url)
-        own = authorization() if authorization and origin_of(urlsplit(asked)) == origin_of(parts) else None
-        told = {**self._credentials.of(asked), **({"Authorization": own} if own else {})}
         sent, body = _body({"Accept-Encoding": "identity", **headers}, content)
+        proxies = self._session.proxies_for(asked)
         try:
             return self._session.request(
                 method,
                 asked,
                 headers=sent,
                 data=body,
-                auth=Sent(told),
+                auth=Sent(self._credentials, authorization),
                 stream=True,
                 timeout=(self.patience.connect, self.patience.stall),
                 verify=self._verify,
-                proxies=self._session.proxies_for(asked),
-                allow_redirects=method == "GET",
+                proxies=proxies,
+                allow_redirects=False,
             )
-        except DowngradeError as error:
-            message = f"{subject}: {shown(error.url)} is a redirect from https to http, which is refused"
-            raise SourceError(message) from error
         except requests.exceptions.SSLError as error:
+            if is_cut_handshake(error):
+                raise BrokenOffError(f"{host_of(asked)}{via}{self._through(asked)}: {reason_of(error)}") from error
             raise SourceUnreachableError(
                 f"{subject}: no TLS connection to {shown(asked)}: {system_word(error) or 'refused'}",
                 hint=self._trusted,
             ) from error
         except _NETWORK_ERRORS as error:
-            place = f" in place of {host_of(url)}" if asked != url else ""
-            raise BrokenOffError(f"{host_of(asked)}{place}{self._through(asked)}: {reason_of(error)}") from error
+            if refusal := tunnel_refusal(error, f"{subject}: {host_of(asked)}{via}{self._through(asked)}"):
+                raise refusal from error
+            raise BrokenOffError(f"{host_of(asked)}{via}{self._through(asked)}: {reason_of(error)}") from error
         except (requests.RequestException, urllib3.exceptions.HTTPError, ValueError) as error:
-            raise SourceError(f"{subject}: {shown(asked)} cannot be asked: {reason_of(error)}") from error
+            raise self._unaskable(asked, error, subject, self._through(asked)) from error
+
+    def _as_asked(self, url: str, subject: str) -> str:
+        try:
+            return as_asked(url)
+        except (requests.RequestException, urllib3.exceptions.HTTPError, ValueError) as error:
+            raise self._unaskable(url, error, subject) from error
+
+    def _unaskable(self, url: str, error: Exception, subject: str, through: str = "") -> SourceError:
+        return SourceError(f"{subject}: {shown(url)}{through} cannot be asked: {reason_of(error)}")
 
     def persist(self, attempt: Callable[[], T], *, subject: str) -> T:
         """What `attempt` gives, tried again with growing pauses as long as it is broken off."""
@@ -242,11 +296,13 @@ class Client:
         if broken.wait is not None:
             pause = max(pause, broken.wait)
         if pause > self.patience.longest_wait:
-            raise SourceUnreachableError(f"{subject}: {broken.reason}, and asks to wait {pause:.0f} s") from broken
+            raise SourceUnreachableError(
+                f"{subject}: {broken.reason}, and asks to wait {pause:.0f} s",
+                hint="run this again after that time: what was fetched is kept",
+            ) from broken
         if broken.wait is not None:
             self._reporter.note(f"{subject}: {broken.reason}; waiting {pause:.0f} s, as it asks")
-        if self._stopped.wait(pause):
-            raise SourceUnreachableError(f"{subject}: stopped") from broken
+        self.pause(pause, subject=subject)
 
     @property
     def _trusted(self) -> str:
@@ -259,11 +315,14 @@ class Client:
         return f" through the proxy {host_of(proxy if '//' in proxy else f'//{proxy}')}" if proxy else ""
 
 
-def pieces(response: requests.Response) -> Iterator[bytes]:
-    """The body as it is on the wire, as soon as it comes. Errors while iterating: `BrokenOffError`."""
+def pieces(response: requests.Response) -> Iterator[bytes | memoryview]:
+    """The body as it is on the wire, as soon as it comes; each piece is good until the next is asked for.
+
+    Errors while iterating: `BrokenOffError`.
+    """
     while True:
         try:
-            piece: bytes = response.raw.read1(_PIECE, decode_content=False)
+            piece: bytes | memoryview = response.raw.read1(_PIECE, decode_content=False)
         except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:  # ValueError: TLS that `stop` shut
             raise BrokenOffError(f"{host_of(response.url)}: {reason_of(error)}") from error
         if not piece:
@@ -298,6 +357,10 @@ def _body(headers: dict[str, str], content: Content | None) -> tuple[dict[str, s
     return rest, _Sized(content, int(size)) if int(size) else b""
 
 
+def _origin(url: str) -> str:
+    return origin_of(urlsplit(url))
+
+
 def _is_file(content: Content | None) -> TypeGuard[BinaryIO]:
     return hasattr(content, "read")
 
@@ -307,11 +370,11 @@ def _same_origin_redirect(response: requests.Response) -> str | None:
     if response.status_code not in _KEPT_REDIRECTS or response.request.method == "GET":
         return None
     try:
-        following = urljoin(response.url, response.headers.get("Location", ""))
-        same = origin_of(urlsplit(following)) == origin_of(urlsplit(response.url))
+        place = urljoin(response.url, response.headers.get("Location", ""))
+        same = _origin(place) == _origin(response.url)
     except ValueError:
         return None
-    return following if same else None
+    return place if same else None
 
 
 def _certificates(settings: Settings) -> str | bool:

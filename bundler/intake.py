@@ -2,6 +2,8 @@
 
 * A blob that the store has is not fetched again, nor is an archive of which the store knows the members that are asked
   (but for `fresh`, where the question is what the source gives).
+* A file that gives no digest beforehand is not downloaded again while its source says that it is the same (`origins`).
+* What another process is downloading is waited for, and then looked for in the store.
 * A file or archive is downloaded once, however often it is asked for. An archive is kept while the work lasts, and
   beyond it if that fails, so that the next try need not fetch it again.
 * What was fetched stays locked until it is in the store; of finished downloads nothing is left.
@@ -13,12 +15,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from io import BufferedReader
+from math import inf
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Self
+from typing import Any, BinaryIO, Final, Self, TypeVar
 
-from bundler import encode, licenses
-from bundler.fetch import Fetched, Request, download, forget_finished
+from bundler import encode, licenses, origins
+from bundler.fetch import Fetched, Request, download, forget_finished, is_claimed
 from bundler.http import Client
 from bundler.once import Once
 from bundler.sources import archive
@@ -26,10 +29,14 @@ from bundler.sources.base import Found, Local, Remote
 from bundler.sources.wheel import METADATA, open_metadata
 from bundler.unpacking import unpack
 from manifests.digest import Digest
-from manifests.errors import DigestMismatchError, SourceDeniedError, SourceNotFoundError
+from manifests.errors import BusyError, DigestMismatchError, SourceDeniedError, SourceNotFoundError
 from manifests.progress import Reporter
 from manifests.recipe import Recipe
 from manifests.store import Store
+
+T = TypeVar("T")
+_LOOK_AGAIN: Final = 0.2
+"""Seconds between two looks at what another process is downloading."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,15 +100,21 @@ class Intake:
         if isinstance(found.place, Local):
             return Taken(self._add(found.place.path, expected=wanted, subject=subject))
         place = found.place
-        return self._files.get((found.key, wanted), lambda: self._fetch_file(found, place, wanted, subject=subject))
+
+        def fetch() -> Taken:
+            return self._fetch_file(found, place, wanted, subject=subject, fresh=fresh)
+
+        return self._files.get((found.key, wanted), fetch)
 
     def unpack(self, found: Found, wanted: Callable[[str], bool]) -> tuple[str, ...]:
         """The names of all members of the archive, or of the folder of it, that `found.reference` leads to.
 
         Those that are `wanted` are in the store then, taken in one pass. Errors: `SourceError` and its kinds.
         """
-        self._targets.add(self._target(found, None, kind="archive"))
-        whole = self._archive(found)
+        target = self._target(found, None, kind="archive")
+        self._targets.add(target)
+        longest = self._client.patience.longest_wait
+        whole = self._patiently(lambda: self._archive(found), target, subject=found.path, longest=longest)
         with _opened(whole.path) as stream:
             return unpack(stream, found.reference.members, self._store, whole.digest, wanted, subject=found.path)
 
@@ -114,7 +127,41 @@ class Intake:
         content = self._store.read_whole(metadata.digest, limit=licenses.MAXIMUM_METADATA)
         return (*found.licenses, *licenses.of_wheel(content))
 
-    def _fetch_file(self, found: Found, place: Remote, wanted: Digest | None, *, subject: str) -> Taken:
+    def _fetch_file(self, found: Found, place: Remote, wanted: Digest | None, *, subject: str, fresh: bool) -> Taken:
+        """The file, downloaded; or, where another process or an earlier run has brought it, out of the store."""
+
+        def fetch() -> Taken:
+            if not fresh and (known := self._known(found, place, wanted, subject=subject)) is not None:
+                return known
+            taken = self._download(found, place, wanted, subject=subject)
+            if wanted is None:
+                origins.record(self._store, found, place, taken)
+            return taken
+
+        return self._patiently(fetch, self._target(found, wanted), subject=subject, longest=inf)
+
+    def _known(self, found: Found, place: Remote, wanted: Digest | None, *, subject: str) -> Taken | None:
+        if wanted is not None:
+            recipe = self._store.find(wanted)
+            return None if recipe is None else Taken(recipe)
+        known = origins.find(self._store, self._client, found, place, subject=subject)
+        return None if known is None else Taken(*known)
+
+    def _patiently(self, work: Callable[[], T], target: Path, *, subject: str, longest: float) -> T:
+        """What `work` gives, once no other process downloads to `target`: after `longest` seconds its `BusyError`."""
+        waited = 0.0
+        while True:
+            try:
+                return work()
+            except BusyError:
+                if waited >= longest:
+                    raise
+            self.reporter.note(f"{subject}: another process is downloading it; waiting for that")
+            while is_claimed(target) and waited < longest:
+                self._client.pause(_LOOK_AGAIN, subject=subject)
+                waited += _LOOK_AGAIN
+
+    def _download(self, found: Found, place: Remote, wanted: Digest | None, *, subject: str) -> Taken:
         """Downloaded, hashed and encoded in one pass."""
 
         def add(stream: BinaryIO, size: int) -> Recipe:
@@ -130,15 +177,18 @@ class Intake:
 
         request = self._request(found, place, self._target(found, wanted), subject=subject)
         done = download(self._client, replace(request, digest=wanted, copies=1), self.reporter, add)
-        try:
-            done.claim.discard()
-        finally:
-            done.claim.release()
+        done.claim.discard()
         return Taken(done.read, done.version.pin)
 
     def _request(self, found: Found, place: Remote, target: Path, *, subject: str) -> Request:
         return Request(
-            place.url, target, subject, size=found.size, digest=found.digest, authorization=place.authorization
+            place.url,
+            target,
+            subject,
+            size=found.size,
+            digest=found.digest,
+            authorization=place.authorization,
+            fresh=place.fresh,
         )
 
     def _take_member(self, found: Found, *, expected: Digest | None, subject: str, fresh: bool) -> Taken:
@@ -149,7 +199,17 @@ class Intake:
         return Taken(recipe, {} if found.digest else self._archive(found).pin)
 
     def _member(self, found: Found, member: str, extract: Callable[[], Recipe], *, fresh: bool = False) -> Recipe:
-        """A member of the archive: the archive is opened only if the store does not know that member of it."""
+        """A member of the archive: the archive is opened only if the store does not know that member of it.
+
+        Another process keeps its archive until it ends, and may wait for one of ours: so there is an end to waiting.
+        """
+        target = self._target(found, None, kind="archive")
+        longest = self._client.patience.longest_wait
+        return self._patiently(
+            lambda: self._member_now(found, member, extract, fresh=fresh), target, subject=found.path, longest=longest
+        )
+
+    def _member_now(self, found: Found, member: str, extract: Callable[[], Recipe], *, fresh: bool) -> Recipe:
         container = found.digest or self._archive(found).digest
         digest = None if fresh else self._store.find_member(container, member)
         if digest is not None and (recipe := self._store.find(digest)) is not None:

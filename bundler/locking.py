@@ -13,6 +13,7 @@ from bundler.profiles.selection import Selection
 from bundler.profiles.targets import NOBODY, Profiling
 from bundler.resolve import resolve
 from bundler.settings import Settings
+from bundler.sources.reference import FILE, Reference, unescape
 from manifests import canonical, lock
 from manifests.digest import Digest
 from manifests.errors import FormatError, LockOutdatedError, ManifestError, listing
@@ -20,7 +21,7 @@ from manifests.lock import Lock, LockedFile, LockedItem, LockedPackage, same_con
 from manifests.manifest import Manifest
 from manifests.progress import Reporter
 from manifests.publish import publish, translated
-from manifests.store import Store
+from manifests.store import Store, read_file
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,7 @@ def is_lock(path: Path) -> bool:
     if path.suffix != ".json":
         return False
     with translated(path):
-        content = path.read_bytes()
+        content = read_file(path, limit=lock.MAXIMUM_SIZE)
     try:
         value = canonical.decode_any_spelling(content, limit=lock.MAXIMUM_SIZE, subject=str(path))
     except FormatError:
@@ -62,7 +63,7 @@ def read_lock(path: Path) -> Lock | None:
     if not path.exists():
         return None
     with translated(path):
-        content = path.read_bytes()
+        content = read_file(path, limit=lock.MAXIMUM_SIZE)
     try:
         return lock.decode(content, subject=str(path))
     except ManifestError as error:
@@ -111,12 +112,14 @@ class Locking:
                 sequence=sequence,
                 reporter=self.reporter,
             )
+            if not check:  # while the store is open: a gc may be waiting for it
+                if found != previous:
+                    publish(self.target, lock.encode(found), mode=0o644)
+                register(store.path, self.target, found)
+        _refuse_itself(found, self.target)
         if check and previous is not None:
             _compare(previous, found, self)
             return Locked(previous, changed=False, selections=expanded.selections)
-        if found != previous:
-            publish(self.target, lock.encode(found), mode=0o644)
-        register(self.settings.store, self.target, found)
         moved = _differences(previous, found) if previous else {}
         return Locked(found, changed=found != previous, selections=expanded.selections, moved=moved)
 
@@ -130,6 +133,18 @@ class Locking:
                 raise ManifestError(error.message, hint=hint) from error
             self.reporter.note(f"{error}; writing it anew")
             return None
+
+
+def _refuse_itself(found: Lock, target: Path) -> None:
+    """A lock among the files that it locks would be another with every run."""
+    for name, file in found.files():
+        reference = Reference.parse(file.source, target.parent)
+        path = target.parent / unescape(reference.location)
+        if reference.scheme == FILE and path.name == target.name and path.resolve() == target.resolve():
+            raise ManifestError(
+                f"{name} is the lock itself, which no lock can hold",
+                hint=f"exclude: [{file.path}], or keep the model's files in a folder of their own",
+            )
 
 
 def _compare(previous: Lock, found: Lock, locking: Locking) -> None:

@@ -104,4 +104,4 @@ def _is_signed(parts: SplitResult) -> bool:
 
 def _is_plain(path: str) -> bool:
     """Whether no segment leads upwards, out of the prefix that was compared."""
-    return not any(unquote(segment) in {".", ".."} for segment in path.split("/"))
+    return not any(segment in {".", ".."} for segment in re.split(r"[/\\]", unquote(path)))

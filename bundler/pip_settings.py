@@ -97,10 +97,24 @@ def _read(path: Path) -> Mapping[str, Mapping[str, str]]:
         return {}
     except (OSError, UnicodeDecodeError, configparser.Error) as error:
         raise SourceError(
-            f"pip's configuration {path} cannot be read: {error}".replace("\n", " "),
+            f"pip's configuration {path} cannot be read: {_reason(error)}",
             hint="mend it, or set PIP_CONFIG_FILE to the null device to read none",
-        ) from error
+        ) from None
     return {name: dict(parser.items(name)) for name in parser.sections()}
+
+
+def _reason(error: OSError | UnicodeDecodeError | configparser.Error) -> str:
+    """Why, without the lines of the file that the words of these errors quote: an index's password may be in them."""
+    if isinstance(error, OSError):
+        return error.strerror or type(error).__name__
+    if isinstance(error, UnicodeDecodeError):
+        return "it is not text"
+    if isinstance(error, configparser.MissingSectionHeaderError):
+        return f"line {error.lineno} is in no section"
+    if isinstance(error, configparser.ParsingError):
+        return f"line {error.errors[0][0]} is no option"
+    line = getattr(error, "lineno", None)
+    return f"line {line} says again what is said before" if line else "it is no such file"
 
 
 def _from_variables(environ: Mapping[str, str]) -> dict[str, str]:

@@ -22,10 +22,10 @@ from bundler.resolving.services import Described, check, described, filled
 from bundler.resolving.wanted import Pinned, Wanted, wanted_of_kit, wanted_of_model
 from bundler.resolving.work import Settled, Work, work_of
 from bundler.settings import Settings
-from bundler.sources.reference import FILE, Reference, relative
+from bundler.sources.reference import FILE, Reference, escape, relative, unescape
 from manifests import canonical
 from manifests.digest import Digest
-from manifests.errors import ManifestError
+from manifests.errors import ManifestError, SourceError
 from manifests.kit import package_id
 from manifests.lock import (
     FORMAT,
@@ -69,25 +69,21 @@ def resolve(
     asked = Digest.of(canonical.encode(manifest))
     with work_of(base, store, settings, reporter) as work:
         pinned = Pinned(previous, manifest=asked, upgrade=upgrade)
-        services = work.together([partial(described, work, model, pinned) for model in manifest.models])
-        for warning in (text for service in services if service for text in service.warnings):
-            reporter.note(warning)
-        asked_of = list(zip(manifest.models, services, strict=True))
-        wanted = work.together(
+        looked = work.gather(
             [
-                *(partial(_wanted, work, model, service, pinned) for model, service in asked_of),
-                *(partial(wanted_of_kit, work, kit, pinned) for kit in manifest.kits),
+                *(partial(_looked, work, model, pinned) for model in manifest.models),
+                *(partial(_looked_at_kit, work, kit, pinned) for kit in manifest.kits),
             ]
         )
-        settled = iter(work.settle_all([file for files in wanted for file in files]))
-        found = iter([[next(settled) for _ in files] for files in wanted])
-        models = tuple(
-            filled(service, model, next(found)) if service else _locked_model(model, next(found))
-            for model, service in asked_of
-        )
-        kits = tuple(_locked_kit(work, kit, next(found)) for kit in manifest.kits)
+        for warning in (text for _, service in looked if service for text in service.warnings):
+            reporter.note(warning)
+        settled = iter(work.settle_all([file for files, _ in looked for file in files]))
+        flows = work.gather([partial(workflows.locked, work, each, pinned, store) for each in manifest.workflows])
+        work.raise_failures()
+        found = iter([([next(settled) for _ in files], service) for files, service in looked])
+        models = tuple(_locked(model, *next(found)) for model in manifest.models)
+        kits = tuple(_locked_kit(work, kit, next(found)[0]) for kit in manifest.kits)
         check(models, [*(kit.id for kit in kits), *(str(each.parsed) for each in manifest.workflows)])
-        flows = work.together([partial(workflows.locked, work, each, pinned, store) for each in manifest.workflows])
         workflows.check(flows, models)
     lock = Lock(
         format=FORMAT,
@@ -127,8 +123,23 @@ def fetch_locked(lock: Lock, *, base: Path, store: Store, settings: Settings, re
             work.fetch_all(list(missing.values()))
 
 
-def _wanted(work: Work, model: ModelRequest, service: Described | None, pinned: Pinned) -> list[Wanted]:
-    return list(service.wanted) if service else wanted_of_model(work, model, pinned)
+def _looked(work: Work, model: ModelRequest, pinned: Pinned) -> tuple[list[Wanted], Described | None]:
+    """What a model needs, file by file, and what a service says of it. An error says of which model it is."""
+    try:
+        service = described(work, model, pinned)
+        return (list(service.wanted) if service else wanted_of_model(work, model, pinned)), service
+    except (ManifestError, SourceError) as error:
+        if not error.message.startswith(model.id):
+            error.message = f"{model.id}: {error.message}"
+        raise
+
+
+def _looked_at_kit(work: Work, kit: KitRequest, pinned: Pinned) -> tuple[list[Wanted], Described | None]:
+    return wanted_of_kit(work, kit, pinned), None
+
+
+def _locked(model: ModelRequest, settled: Sequence[Settled], service: Described | None) -> LockedModel:
+    return filled(service, model, settled) if service else _locked_model(model, settled)
 
 
 def _locked_model(model: ModelRequest, settled: Sequence[Settled]) -> LockedModel:
@@ -209,4 +220,4 @@ def _rebased(source: str, base: Path, folder: Path) -> str:
     reference = Reference.parse(source, base)
     if reference.scheme != FILE:
         return source
-    return str(replace(reference, location=relative(base / reference.location, folder)))
+    return str(replace(reference, location=escape(relative(base / unescape(reference.location), folder))))

@@ -13,7 +13,7 @@ from bundler.header_file import HeaderLine, read_headers
 from bundler.mirrors import Mirror, mirrors_of
 from bundler.pip_settings import PackageIndexes
 from bundler.places import expanded
-from bundler.sources.urls import checked_url
+from bundler.sources.urls import WEB, checked_url
 from manifests.errors import SourceError, SourceUnreachableError
 
 DEFAULT_HUB: Final = "https://huggingface.co"
@@ -21,6 +21,8 @@ DEFAULT_ROBOFLOW: Final = "https://api.roboflow.com"
 CERTIFICATES_OF_REQUESTS: Final = "CURL_CA_BUNDLE"
 """It counts where no other setting names certificates."""
 _TOKEN_LIMIT: Final = 4096
+_LONGEST_STALL: Final = 3600.0
+"""Seconds. What pip's timeout may say beyond it, no system can wait for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +119,7 @@ class Settings:
     def read(cls, environ: Mapping[str, str]) -> Self:
         """The settings that `environ` gives. Errors: `SourceError` for a value or a file that cannot be used."""
         packages = PackageIndexes.read(environ, home=home(environ))
-        endpoint = (environ.get("HF_ENDPOINT") or DEFAULT_HUB).rstrip("/")
-        checked_url(endpoint, subject="HF_ENDPOINT")
+        endpoint = _hub_endpoint(environ)
         return cls(
             store=store_path(environ),
             hub=Hub(endpoint, _hub_token(environ)),
@@ -128,7 +129,7 @@ class Settings:
             roboflow=_roboflow(environ),
             packages=packages,
             certificates=_certificates(environ, packages),
-            patience=Patience(stall=max(packages.timeout or 0.0, Patience().stall)),
+            patience=Patience(stall=min(max(packages.timeout or 0.0, Patience().stall), _LONGEST_STALL)),
             key_passphrase=environ.get("BUNDLE_KEY_PASSPHRASE"),
             mirrors=mirrors_of(environ.get("BUNDLE_MIRRORS", ""), subject="BUNDLE_MIRRORS"),
             headers=_headers(environ),
@@ -155,6 +156,19 @@ def _headers(environ: Mapping[str, str]) -> tuple[HeaderLine, ...]:
         return read_headers(expanded(named), needed=True)
     folder = Path(environ.get("XDG_CONFIG_HOME") or home(environ) / ".config")
     return read_headers(folder / "offline-bundle" / "headers", needed=False)
+
+
+def _hub_endpoint(environ: Mapping[str, str]) -> str:
+    endpoint = (environ.get("HF_ENDPOINT") or DEFAULT_HUB).rstrip("/")
+    parts = checked_url(endpoint, subject="HF_ENDPOINT")
+    if parts.scheme not in WEB or parts.query or parts.fragment:
+        raise SourceError("HF_ENDPOINT is no address of a web service", hint=f"as {DEFAULT_HUB}")
+    if "@" in parts.netloc:
+        raise SourceError(
+            "HF_ENDPOINT: no user or password goes into it",
+            hint="a token goes into HF_TOKEN, another password into ~/.netrc or the file that BUNDLE_HEADERS names",
+        )
+    return endpoint
 
 
 def _bucket_endpoint(environ: Mapping[str, str]) -> str | None:
@@ -213,7 +227,7 @@ def _hub_token(environ: Mapping[str, str]) -> str | None:
     try:
         with path.open(encoding="utf-8") as stream:
             return _checked_token(stream.read(_TOKEN_LIMIT).strip(), str(path)) or None
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except UnicodeDecodeError:  # its words quote a part of the token
         raise SourceError(f"the hub's token file {path} is not text") from None

@@ -1,50 +1,79 @@
 """Several files at once, and the errors of all of them."""
 
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
 from typing import TypeVar
 
-from manifests.errors import BundleError, DigestMismatchError, ManifestError, SourceError
+from manifests.errors import BundleError, BusyError, DigestMismatchError, ManifestError, SourceError
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """In the place of what a job would have given."""
+
+    error: BundleError
 
 
 def together(jobs: Sequence[Callable[[], T]], *, threads: int, stop: Callable[[], None]) -> list[T]:
     """What the jobs give, in their order, run by a few threads; one that fails does not lose the others.
 
-    Errors: the only one, or one that lists all (see `combined`). What is not about a source or the manifest (a
-    full disk, an interrupt) ends everything at once, through `stop`.
+    Errors: as `outcomes`; the only failure, or one that lists all (see `combined`).
+    """
+    given = outcomes(jobs, threads=threads, stop=stop)
+    if failures := [each.error for each in given if isinstance(each, Failed)]:
+        raise combined(failures)
+    return [each for each in given if not isinstance(each, Failed)]
+
+
+def outcomes(jobs: Sequence[Callable[[], T]], *, threads: int, stop: Callable[[], None]) -> list[T | Failed]:
+    """What each job gives, or how it failed.
+
+    What is not about a source, the manifest or a file that another process has in hand (a full disk, an interrupt) is
+    raised: it ends everything at once, through `stop`.
     """
     pool = ThreadPoolExecutor(max_workers=max(1, threads))
     try:
         futures = [pool.submit(job) for job in jobs]
-        errors = [error for future in futures if (error := _expected_error(future)) is not None]
+        for future in as_completed(futures):
+            _expected_error(future)
     except BaseException:
         stop()
         pool.shutdown(cancel_futures=True)
         raise
     pool.shutdown()
-    if errors:
-        raise combined(errors)
-    return [future.result() for future in futures]
+    errors = [_expected_error(future) for future in futures]
+    return [future.result() if error is None else Failed(error) for future, error in zip(futures, errors, strict=True)]
 
 
 def combined(errors: Iterable[BundleError], *, subject: str = "") -> BundleError:
-    """One error for several: itself if there is only one (however often), else one that lists them.
+    """One error for several: itself if there is only one (however often), else one whose facts are what each says.
 
     It is of their class if they have one, else a `ManifestError` if all are, else a `SourceError`. With a `subject`,
-    they are the failures of that one file's sources.
+    they are the failures of that one file's sources, in one line.
     """
     distinct = list({str(error): error for error in errors}.values())
     if len(distinct) == 1:
         return distinct[0]
-    beginning = f"{subject}: " if subject else ""
-    told = [error.message.removeprefix(beginning) for error in distinct]
-    head = f"{beginning}{len(distinct)} {'sources' if subject else 'files'} failed: "
     hint = "; ".join(dict.fromkeys(error.hint for error in distinct if error.hint))
-    if all(isinstance(error, DigestMismatchError) for error in distinct):
-        return _mismatch(distinct[-1], head + "; ".join(told[:-1]), hint)
-    return _family(distinct)(head + "; ".join(told), hint=hint)
+    if subject:
+        told = "; ".join(error.message.removeprefix(f"{subject}: ") for error in distinct)
+        return _of(_family(distinct), f"{subject}: {len(distinct)} sources failed: {told}", hint, {})
+    return _of(_family(distinct), f"{len(distinct)} files failed", hint, _facts(distinct))
+
+
+def _facts(errors: Sequence[BundleError]) -> dict[str, str]:
+    """What each says, under the name of its file."""
+    facts: dict[str, str] = {}
+    for number, error in enumerate(errors, 1):
+        name, colon, rest = error.message.partition(": ")
+        if colon and name not in facts:
+            facts[name] = rest
+        else:
+            facts[str(number)] = error.message
+    return facts
 
 
 def _family(errors: Sequence[BundleError]) -> type[BundleError]:
@@ -54,17 +83,17 @@ def _family(errors: Sequence[BundleError]) -> type[BundleError]:
     return ManifestError if all(issubclass(kind, ManifestError) for kind in kinds) else SourceError
 
 
-def _mismatch(last: BundleError, before: str, hint: str) -> BundleError:
-    """The class whose message is made of its facts: it ends in those of the last one."""
-    if not isinstance(last, DigestMismatchError):
-        return last
-    return DigestMismatchError(
-        subject=f"{before}; {last.subject}", expected=last.expected, actual=last.actual, hint=hint
-    )
+def _of(family: type[BundleError], message: str, hint: str, facts: Mapping[str, str]) -> BundleError:
+    """An error of this family; that of a class whose message is made of its facts says this all the same."""
+    if not issubclass(family, DigestMismatchError):
+        return family(message, hint=hint, facts=facts)
+    error = family(subject=message, expected="", actual="", hint=hint)
+    error.message, error.facts = message, dict(facts)
+    return error
 
 
 def _expected_error(future: "Future[T]") -> BundleError | None:
     error = future.exception()
-    if error is None or isinstance(error, SourceError | ManifestError):
+    if error is None or isinstance(error, SourceError | ManifestError | BusyError):
         return error
     raise error

@@ -2,13 +2,16 @@
 
 * It travels from lock to bundle to the records of inference-models, in that client's own words.
 * What may hold floats, or keys of the service's own, is JSON in one text (`foreign`).
-* Nothing here decides what runs: who loads a package judges it by what it reads.
+* Of all this, only `trusted` and `incompatible_providers` decide what runs here; the rest is judged by what is read.
 """
 
+from collections.abc import Iterator
 from typing import Final
 
+import msgspec
+
 from manifests import foreign
-from manifests.errors import FormatError
+from manifests.errors import FormatError, printable
 from manifests.manifest import Struct
 
 GPU_SERVER: Final = "gpu-server"
@@ -86,7 +89,7 @@ def check_model(facts: ModelFacts, names: tuple[str, ...], *, subject: str) -> N
     if facts.canonical not in names:
         raise FormatError(f"{subject}: {facts.canonical!r} is neither its id nor an alias")
     texts = (facts.variant or "", *(text for each in facts.dependencies for text in _texts(each)))
-    if any(len(text) > _LONGEST or not text.isprintable() for text in texts):
+    if not all(map(_is_name, texts)):
         raise FormatError(f"{subject}: a variant or a dependency is no name")
     if facts.recommended_parameters is not None:
         foreign.check(facts.recommended_parameters, subject=f"{subject}: recommended parameters")
@@ -98,7 +101,23 @@ def check_package(facts: PackageFacts, *, subject: str) -> None:
         if text is not None:
             foreign.check(text, subject=subject)
     if facts.environment is not None and facts.environment.machine not in MACHINES:
-        raise FormatError(f"{subject}: {facts.environment.machine!r} is no kind of machine")
+        raise FormatError(f"{subject}: {printable(facts.environment.machine)[:64]!r} is no kind of machine")
+    if not all(map(_is_name, _words(facts))):
+        raise FormatError(f"{subject}: a provider, device, system or version is no name")
+
+
+def _is_name(text: str) -> bool:
+    return len(text) <= _LONGEST and text.isprintable()
+
+
+def _words(facts: PackageFacts) -> Iterator[str]:
+    """The texts of a package that are names."""
+    yield from facts.incompatible_providers or ()
+    if facts.torch_script is not None:
+        yield from facts.torch_script.supported_device_types
+    for part in (facts.environment, facts.torch_script):
+        if part is not None:
+            yield from (value for value in msgspec.structs.astuple(part) if isinstance(value, str))
 
 
 def _texts(dependency: Dependency) -> tuple[str, ...]:

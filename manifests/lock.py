@@ -231,18 +231,24 @@ def _check(lock: Lock, *, subject: str) -> None:
     for workflow in lock.workflows:
         WorkflowId.parse(workflow.id)
     for item in lock.items:
-        checked_id(item.id)
-        if not item.packages or not all(package.files for package in item.packages):
-            raise FormatError(f"{subject}: {item.id} has a package without files, or none")
-        for package in item.packages:
-            checked_package_id(package.id)
-            check_tree((checked_path(file.path) for file in package.files), subject=f"{item.id} {package.id}")
+        _check_item(item, subject=subject)
     for name, file in lock.files():
         Digest.parse(f"sha256:{file.sha256}")
         if file.size < 0:
             raise FormatError(f"{subject}: {name}: a size is not negative")
     aliases = [name for model in lock.models for name in model.aliases]
     check_ids([*(item.id for item in lock.items), *aliases])
+
+
+def _check_item(item: LockedItem, *, subject: str) -> None:
+    checked_id(item.id)
+    if not item.packages or not all(package.files for package in item.packages):
+        raise FormatError(f"{subject}: {item.id} has a package without files, or none")
+    if len({package.id.lower() for package in item.packages}) != len(item.packages):
+        raise FormatError(f"{subject}: {item.id} has two packages of one id")
+    for package in item.packages:
+        checked_package_id(package.id)
+        check_tree((checked_path(file.path) for file in package.files), subject=f"{item.id} {package.id}")
 
 
 def _check_model(model: LockedModel, *, subject: str) -> None:

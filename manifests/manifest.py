@@ -126,8 +126,9 @@ class WorkflowRequest(Struct, frozen=True):
     @property
     def parsed(self) -> WorkflowId:
         """Its workspace and name: those given, else those of the source, else `local` and the file's name."""
-        _, service, place = (self.source or "").partition("roboflow://")
-        named = WorkflowId.parse(place) if service else None
+        source = self.source or ""
+        is_service = source.lower().startswith(SERVICE)
+        named = WorkflowId.parse(source[len(SERVICE) :]) if is_service else None
         stem = (self.file or self.source or "").rpartition("/")[2].partition(".")[0]
         workspace = self.workspace or (named.workspace if named else LOCAL)
         return WorkflowId.parse(str(WorkflowId(workspace, self.id or (named.name if named else stem))))

@@ -11,13 +11,16 @@
 
 * Chunks check themselves: a chunk file carries the digest of its encoded bytes. A torn one is a missing one.
 * A recipe is published after its chunks are on the disk.
-* Whatever lies here can be made again: what cannot be read is as good as missing.
+* Whatever lies here can be made again: what cannot be read is as good as missing. An error that may pass (no rights, no
+  descriptors) says nothing of a file, and nothing is removed for it.
+* Chunks of another libzstd are never carried as they are: they are encoded anew, which needs no network.
 """
 
+import errno
 import hashlib
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
@@ -45,6 +48,10 @@ _PATIENCE: Final = 10.0
 _SHORT_PATIENCE: Final = 1.0
 """Seconds that gc waits for whoever opens the store at this moment, and looks whether it is alone."""
 _PAUSE: Final = 0.05
+_LOST: Final = frozenset(
+    getattr(errno, name, errno.EIO) for name in ("ENOENT", "ENOTDIR", "EISDIR", "ELOOP", "EIO", "EUCLEAN")
+)
+"""What a system says of a file that is not there, or whose bytes are gone; whatever else it says may pass."""
 
 
 def check_marker(path: Path) -> None:
@@ -59,6 +66,11 @@ def check_marker(path: Path) -> None:
 def profile(algorithm: ChunkAlgorithm) -> str:
     """The folder in `chunks/` that this program reads and writes: other encoders, other cuts, other folders."""
     return f"{codecs.profile()}-{FixedChunker.name}-{algorithm}"
+
+
+def is_lost(error: OSError) -> bool:
+    """Whether what could not be read is not there any more, and not only out of reach at this moment."""
+    return error.errno in _LOST
 
 
 @contextmanager
@@ -166,17 +178,14 @@ class Store:
         self.close()
 
     def find(self, digest: Digest) -> Recipe | None:
-        """The recipe of a blob of which every chunk file is here; None if it must be fetched or encoded (again)."""
-        path = self._recipe_path(digest)
-        try:
-            found = read_recipe(path)
-        except (FileNotFoundError, CorruptStoreError):
+        """The recipe of a blob of which every chunk file is here; None if it must be fetched or encoded (again).
+
+        Chunks that only another libzstd's folder has are encoded anew: a builder without a network may have no others.
+        """
+        if (found := self._recipe(digest)) is None:
             return None
-        except OSError as error:
-            hint = "`bundle store verify` says what else is wrong"
-            raise StorageError(f"{path}: {error.strerror}", hint=hint) from error
-        whole = found.algorithm is self.algorithm and all(self.has_chunk(chunk) for chunk in found.chunks)
-        return found if whole else None
+        lacking = [chunk for chunk in dict.fromkeys(found.chunks) if not self.has_chunk(chunk)]
+        return found if not lacking or self._encode_anew(lacking) else None
 
     def get(self, digest: Digest) -> Recipe:
         """The recipe of a blob that must be here; `CorruptStoreError` otherwise."""
@@ -189,12 +198,7 @@ class Store:
     def read(self, digest: Digest) -> Iterator[bytes]:
         """The raw bytes of a blob in pieces, each checked; `CorruptStoreError` if a chunk is not what it was."""
         for chunk in self.get(digest).chunks:
-            head, encoded = self.chunk(chunk)
-            try:
-                raw = chunk_file.raw(head, encoded, self.algorithm, chunk.digest)
-            except CorruptStoreError as error:
-                raise self._corrupt(chunk) from error
-            yield raw
+            yield self._raw(chunk)
 
     def read_whole(self, digest: Digest, *, limit: int) -> bytes:
         """A small blob at once; `StorageError` beyond `limit` bytes."""
@@ -208,7 +212,7 @@ class Store:
             with self._chunk_path(chunk.digest).open("rb") as stream:
                 head = chunk_file.decode_head(stream.read(chunk_file.HEAD_SIZE))
         except (OSError, CorruptStoreError) as error:
-            raise self._corrupt(chunk) from error
+            raise self._unread(chunk, error) from error
         if head.raw_length != chunk.length:
             raise self._corrupt(chunk)
         return head
@@ -219,7 +223,7 @@ class Store:
             content = read_file(self._chunk_path(chunk.digest), limit=chunk_file.MAXIMUM_SIZE)
             head, encoded = chunk_file.decode(content, self.algorithm)
         except (OSError, CorruptStoreError) as error:
-            raise self._corrupt(chunk) from error
+            raise self._unread(chunk, error) from error
         if head.raw_length != chunk.length:
             raise self._corrupt(chunk)
         return head, encoded
@@ -234,10 +238,11 @@ class Store:
 
     def drop_damaged(self, digest: Digest) -> None:
         """Read a blob whole; every chunk of it that is damaged is removed, so that it is fetched again."""
-        found = self.find(digest)
+        found = self._recipe(digest)
         for chunk in found.chunks if found else ():
-            with suppress(CorruptStoreError):
-                self.chunk(chunk)
+            if self.has_chunk(chunk):
+                with suppress(CorruptStoreError):
+                    self._raw(chunk)
 
     def has_chunk(self, chunk: RecipeChunk) -> bool:
         """Whether the chunk's file is here and of a plausible length; its content is checked when it is read."""
@@ -263,6 +268,10 @@ class Store:
             return None
         return digest if found == member and self.find(digest) else None
 
+    def knows_members(self, container: Digest) -> bool:
+        """Whether any member of `container` was ever recorded."""
+        return self._member_path(container, "").parent.is_dir()
+
     def record_member(self, container: Digest, member: str, digest: Digest) -> None:
         """Remember which blob `member` of the archive `container` is."""
         publish(self._member_path(container, member), encode_member(member, digest))
@@ -278,6 +287,49 @@ class Store:
             for folder in (self.path, *self.path.glob("chunks/*/*"), *self.path.glob("blobs/sha256/*")):
                 sweep(folder)
 
+    def _recipe(self, digest: Digest) -> Recipe | None:
+        """A recipe that this program can read; its chunks need not be here."""
+        path = self._recipe_path(digest)
+        try:
+            found = read_recipe(path)
+        except (FileNotFoundError, CorruptStoreError):
+            return None
+        except OSError as error:
+            hint = "`bundle store verify` says what else is wrong"
+            raise StorageError(f"{path}: {error.strerror}", hint=hint) from error
+        return found if found.algorithm is self.algorithm and found.digest == digest else None
+
+    def _raw(self, chunk: RecipeChunk) -> bytes:
+        head, encoded = self.chunk(chunk)
+        try:
+            return chunk_file.raw(head, encoded, self.algorithm, chunk.digest)
+        except CorruptStoreError as error:
+            raise self._corrupt(chunk) from error
+
+    def _encode_anew(self, chunks: Sequence[RecipeChunk]) -> bool:
+        """Make chunks out of those of another libzstd, as if they had just been fetched; False if that has not all."""
+        batch, folders = Batch(), self._outdated_folders()
+        places = [[path for folder in folders if (path := _sharded(folder, each.digest)).is_file()] for each in chunks]
+        if not all(places):
+            return False
+        for chunk, paths in zip(chunks, places, strict=True):
+            raw = next((raw for path in paths if (raw := _decoded(path, chunk, self.algorithm)) is not None), None)
+            if raw is None:
+                return False
+            self.add_chunk(chunk.digest, chunk.length, codecs.encode(raw), batch)
+        batch.sync()
+        return True
+
+    def _outdated_folders(self) -> list[Path]:
+        """Chunks that were cut as this program cuts, and encoded by another libzstd."""
+        every = self._chunks.parent.glob(f"*-{FixedChunker.name}-{self.algorithm}")
+        return sorted(folder for folder in every if folder != self._chunks)
+
+    def _unread(self, chunk: RecipeChunk, error: OSError | CorruptStoreError) -> StorageError:
+        if isinstance(error, CorruptStoreError) or is_lost(error):
+            return self._corrupt(chunk)
+        return StorageError(f"{self._chunk_path(chunk.digest)}: {error.strerror}", hint="run the same command again")
+
     def _corrupt(self, chunk: RecipeChunk) -> CorruptStoreError:
         path = self._chunk_path(chunk.digest)
         with translated(path):
@@ -291,11 +343,25 @@ class Store:
         return self.path / "blobs" / "sha256" / digest.hex[:2] / digest.hex
 
     def _chunk_path(self, digest: bytes) -> Path:
-        name = digest.hex()
-        return self._chunks / name[:2] / name
+        return _sharded(self._chunks, digest)
 
     def _member_path(self, container: Digest, member: str) -> Path:
         return self.path / "members" / container.hex[:2] / container.hex / member_name(member)
+
+
+def _sharded(folder: Path, digest: bytes) -> Path:
+    name = digest.hex()
+    return folder / name[:2] / name
+
+
+def _decoded(path: Path, chunk: RecipeChunk, algorithm: ChunkAlgorithm) -> bytes | None:
+    """The raw bytes of a chunk; None for a file that is damaged, or of another kind."""
+    try:
+        head, encoded = chunk_file.decode(read_file(path, limit=chunk_file.MAXIMUM_SIZE), algorithm)
+        raw = chunk_file.raw(head, encoded, algorithm, chunk.digest)
+    except (OSError, CorruptStoreError):
+        return None
+    return raw if len(raw) == chunk.length else None
 
 
 def read_file(path: Path, *, limit: int) -> bytes:

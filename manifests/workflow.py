@@ -61,13 +61,13 @@ class WorkflowId:
 
 
 def encode(workflow: WorkflowId, name: str, specification: dict[str, object]) -> bytes:
-    """The file."""
-    inner = {
-        "config": foreign.encode({"specification": specification}),
-        "id": workflow.name,
-        "name": name,
-    }
-    return foreign.encode(inner if workflow.workspace == LOCAL else {"workflow": inner}).encode()
+    """The file. Errors: `FormatError` for one that is too large or too deep by its last wrapping."""
+    config = foreign.encode({"specification": specification})
+    inner = {"config": config, "id": workflow.name, "name": name}
+    text = foreign.encode(inner if workflow.workspace == LOCAL else {"workflow": inner})
+    for part in (config, text):
+        foreign.check(part, subject=f"{workflow}: as its clients read it")
+    return text.encode()
 
 
 def decode(content: bytes, *, subject: str) -> tuple[str, dict[str, object]]:

@@ -24,6 +24,10 @@ class InstalledPackage:
     directory: Path
     files: tuple[str, ...]
     default: bool
+    trusted: bool = True
+    """Whether the service that it came from vouches for it; what came from no service is the builder's own choice."""
+    incompatible_providers: tuple[str, ...] = ()
+    """Execution providers that its service says it does not run on."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,18 +10,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from manifests.content import Model
+from manifests.content import Model, Workflow
 from manifests.errors import StorageError, UnknownModelError, listing
 from manifests.naming import is_repository
 from manifests.publish import translated
 from runtime import generations
-from runtime.layouts import directory, huggingface, inference
+from runtime.layouts import directory, huggingface, inference, workflows
 from runtime.layouts.base import Entry, Generated, Linked, Pointer
 from runtime.lines import Line
 from runtime.root import Root, digest_of
 
 _PREFIXES: Final[Mapping[str, Mapping[str, str]]] = {
-    directory.NAME: {"plain/": "", "signatures/": ".signatures/"},
+    directory.NAME: {"plain/": "", "workflows/": "", "signatures/": ".signatures/"},
     huggingface.NAME: {"plain/hub/": ""},
     inference.NAME: {"roboflow/": ""},
 }
@@ -30,9 +30,9 @@ _PREFIXES: Final[Mapping[str, Mapping[str, str]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What one model lacks in the target, and what lies in its way there."""
+    """What one model or workflow lacks in the target, and what lies in its way there."""
 
-    model: Model
+    model: Model | Workflow
     line: Line
     missing: tuple[Entry, ...]
     in_the_way: tuple[str, ...]
@@ -50,15 +50,22 @@ def size(entry: Entry) -> int:
     return len(entry.content) if isinstance(entry, Generated) else 0
 
 
-def chosen(names: Sequence[str], layout: str, root: Root) -> list[tuple[Model, Line]]:
-    """Each model once, with its line. Read from one generation, whatever is installed meanwhile.
+def chosen(names: Sequence[str], layout: str, root: Root) -> list[tuple[Model | Workflow, Line]]:
+    """Each model once, with its line, and each workflow. Read from one generation, whatever is installed meanwhile.
 
     Errors: `UnknownModelError`.
     """
     catalogue = generations.open_catalogue(root.path)
     installed = generations.read(root, catalogue.generation)
-    wanted = {model.id: model.line for model in map(catalogue.get, names)}
-    found = []
+    flows = {flow.id: (flow, line) for line in installed.values() for flow in line.content.workflows}
+    wanted = {model.id: model.line for model in map(catalogue.get, [name for name in names if name not in flows])}
+    found: list[tuple[Model | Workflow, Line]] = [flows[name] for name in dict.fromkeys(names) if name in flows]
+    for flow, _ in found:
+        if layout == huggingface.NAME:
+            raise UnknownModelError(
+                f"{flow.id} has no layout {layout}: it is a workflow",
+                hint=f"--layout {inference.NAME} exports it for the clients of workflows, {directory.NAME} for people",
+            )
     for name, line in ((name, installed[line]) for name, line in wanted.items()):
         model = next(model for model in line.content.models if model.id == name)
         _check_layout(model, layout)
@@ -83,7 +90,7 @@ def _check_layout(model: Model, layout: str) -> None:
 
 
 def plan_models(
-    models: Sequence[tuple[Model, Line]], layout: str, root: Root, target: Path, *, links: bool
+    models: Sequence[tuple[Model | Workflow, Line]], layout: str, root: Root, target: Path, *, links: bool
 ) -> tuple[Plan, ...]:
     """What each model lacks in `target`, where there are symbolic links or not.
 
@@ -116,7 +123,7 @@ def _refuse_inside(root: Root, folders: Iterable[Path]) -> None:
             raise StorageError(f"{folder} lies in the root {root.path}", hint="export into a folder outside of it")
 
 
-def _plan(model: Model, line: Line, layout: str, target: Path, *, links: bool) -> Plan:
+def _plan(model: Model | Workflow, line: Line, layout: str, target: Path, *, links: bool) -> Plan:
     missing, in_the_way = [], []
     for entry in _entries(model, line, layout, links=links):
         state = _state(target, entry)
@@ -127,9 +134,9 @@ def _plan(model: Model, line: Line, layout: str, target: Path, *, links: bool) -
     return Plan(model, line, tuple(missing), tuple(in_the_way))
 
 
-def _entries(model: Model, line: Line, layout: str, *, links: bool) -> Iterator[Entry]:
+def _entries(model: Model | Workflow, line: Line, layout: str, *, links: bool) -> Iterator[Entry]:
     """The layout's names, relative to the target. Where there are no links, what they would lead to stands once."""
-    found = [_moved(entry, layout) for entry in generations.LAYOUTS[layout](model, line)]
+    found = [_moved(entry, layout) for entry in _all_entries(model, line, layout)]
     if links:
         yield from found
         return
@@ -138,6 +145,16 @@ def _entries(model: Model, line: Line, layout: str, *, links: bool) -> Iterator[
         if isinstance(entry, Pointer):
             yield entry.instead
         elif os.path.normpath(entry.path) not in led_to:
+            yield entry
+
+
+def _all_entries(model: Model | Workflow, line: Line, layout: str) -> Iterator[Entry]:
+    """The layout's names as a generation has them. A workflow has those of two layouts beside each other."""
+    if isinstance(model, Model):
+        yield from generations.LAYOUTS[layout](model, line)
+        return
+    for entry in workflows.entries(model, line):
+        if entry.path.startswith(tuple(_PREFIXES[layout])):
             yield entry
 
 

@@ -2,7 +2,8 @@
 
 * A generation is a function of its lines: the active one with one line replaced. Same lines, same bytes.
 * A generation folder exists under its number only when all of it is on the disk.
-* Large files are hard links to blobs; small and generated ones are copies, because a client may rewrite them in place.
+* Large files are hard links to blobs; small and generated ones, and those that a layout wants so, are copies, because a
+  client may rewrite them in place.
 """
 
 import os
@@ -90,7 +91,7 @@ def _is_right(root: Root, path: Path, entry: Entry, *, recheck: bool) -> bool:
     if isinstance(entry, Generated):
         return not recheck or path.read_bytes() == entry.content
     linked = entry.instead if isinstance(entry, Pointer) else entry
-    if linked.size <= SMALL and not recheck:
+    if (linked.size <= SMALL or linked.copied) and not recheck:
         return True
     if status.st_size != linked.size:
         return False
@@ -206,6 +207,8 @@ def _installed(generation: Path, line: str, model: Model) -> InstalledModel:
             directory=generation / directory.folder(model, package),
             files=tuple(file.path for file in package.files),
             default=package.default,
+            trusted=package.client.trusted if package.client else model.client is None,
+            incompatible_providers=(package.client.incompatible_providers if package.client else None) or (),
         )
         for package in model.packages
     )
@@ -226,7 +229,7 @@ def _carry_out(root: Root, folder: Path, entry: Entry, placer: Placer, batch: Ba
 
 
 def _place(source: Path, target: Path, entry: Linked, placer: Placer) -> None:
-    if entry.size > SMALL:
+    if entry.size > SMALL and not entry.copied:
         placer.link(source, target)
     else:
         placer.copy(source, target)

@@ -5,6 +5,7 @@ Owns the rules and their order, nothing else: the facts about the machine are pa
 * Of the packages that can run, first comes the one that the manifest marks as default; then full precision before
   reduced precision (fp32, fp16, bf16, the rest), because its answers are those of the trained model; then the
   manifest's order.
+* A package that its service does not vouch for runs for who names it, and for nobody else: never by itself.
 """
 
 from collections.abc import Callable, Sequence
@@ -73,7 +74,7 @@ def choose(model: InstalledModel, machine: Machine, wishes: Wishes | None = None
     """Decide on every package of `model`. Raises `ModelLoadError`, with each reason, when none is left."""
     wishes = wishes or Wishes()
     providers = _providers(machine, wishes.device)
-    decisions = [_decide(package, machine, wishes) for package in model.packages]
+    decisions = [_decide(package, machine, wishes, providers) for package in model.packages]
     order = sorted(range(len(decisions)), key=lambda place: _rank(decisions[place], place))
     choice = Choice(tuple(decisions[place] for place in order), providers)
     if not choice.packages:
@@ -100,8 +101,8 @@ def _providers(machine: Machine, device: str | None) -> tuple[str, ...]:
     return (wanted,) if wanted == fallback or fallback not in machine.providers else (wanted, fallback)
 
 
-def _decide(package: InstalledPackage, machine: Machine, wishes: Wishes) -> Decision:
-    problem = _unwanted(package, wishes) or _unrunnable(package, machine)
+def _decide(package: InstalledPackage, machine: Machine, wishes: Wishes, providers: Sequence[str]) -> Decision:
+    problem = _unwanted(package, wishes) or _unrunnable(package, machine, providers) or _untrusted(package, wishes)
     return Decision(package, problem is None, problem or _merit(package))
 
 
@@ -117,7 +118,14 @@ def _unwanted(package: InstalledPackage, wishes: Wishes) -> str | None:
     return None
 
 
-def _unrunnable(package: InstalledPackage, machine: Machine) -> str | None:
+def _untrusted(package: InstalledPackage, wishes: Wishes) -> str | None:
+    if package.trusted or wishes.package_id == package.id:
+        return None
+    return "its service does not vouch for it: it runs only if it is asked for by its package id"
+
+
+def _unrunnable(package: InstalledPackage, machine: Machine, providers: Sequence[str]) -> str | None:
+    """The first provider decides, as it does for the service's own client: the others only fill its gaps."""
     if package.backend not in _BACKENDS:
         return f"backend {package.backend or 'unstated'} is carried, not run: export the model to ONNX"
     if not any(name.lower().endswith(".onnx") for name in package.files):
@@ -126,6 +134,8 @@ def _unrunnable(package: InstalledPackage, machine: Machine) -> str | None:
         return f"it needs opset {package.opset}, this onnxruntime ends at {machine.maximum_opset}"
     if not machine.providers:
         return "this machine has no execution provider"
+    if providers[0] in package.incompatible_providers:
+        return f"its service says that it does not run on {providers[0]}: ask for another device"
     return None
 
 

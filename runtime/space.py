@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 from typing import Final
 
-from manifests.errors import DiskFullError
+from manifests.errors import DiskFullError, size
 from manifests.publish import translated
 
 _MARGIN: Final = 16 << 20
@@ -17,4 +17,8 @@ def check_space(needed: int, folder: Path, *, purpose: str, hint: str) -> None:
         there = next(each for each in (folder, *folder.parents) if each.exists())
         free = shutil.disk_usage(there).free
     if needed + _MARGIN > free:
-        raise DiskFullError(f"{needed:,} bytes are to be {purpose}, and {free:,} are free in {folder}", hint=hint)
+        raise DiskFullError(
+            f"{size(needed)} are to be {purpose}, {size(free)} are free in {folder}, {size(_MARGIN)} must stay free",
+            hint=hint,
+            facts={"needed": needed, "free": free, "stays_free": _MARGIN},
+        )

@@ -23,6 +23,20 @@ class Notes(Silent):
         self.notes.append(text)
 
 
+class Recorder(Silent):
+    """A reporter that keeps what was announced, and what ended."""
+
+    def __init__(self) -> None:
+        self.expectations: list[tuple[int, int | None]] = []
+        self.ended: list[str] = []
+
+    def expected(self, files: int, size: int | None) -> None:
+        self.expectations.append((files, size))
+
+    def finished(self, name: str) -> None:
+        self.ended.append(name)
+
+
 @dataclass
 class Builder:
     """A folder with a manifest's files, a store, and settings."""
@@ -56,9 +70,9 @@ class Builder:
                 reporter=reporter or Silent(),
             )
 
-    def fetch(self, lock: Lock) -> None:
+    def fetch(self, lock: Lock, reporter: Silent | None = None) -> None:
         with Store.open(self.settings.store) as store:
-            fetch_locked(lock, base=self.folder, store=store, settings=self.settings, reporter=Silent())
+            fetch_locked(lock, base=self.folder, store=store, settings=self.settings, reporter=reporter or Silent())
             assert all(store.find(file.digest) for file in files(lock))
 
     def elsewhere(self) -> "Builder":

@@ -9,7 +9,7 @@ from threading import Thread
 
 from bundler.settings import Patience, Settings
 
-HASTE = Patience(attempts=4, first_pause=0.001, longest_pause=0.01, longest_wait=5.0, connect=2.0, stall=0.3)
+HASTE = Patience(attempts=4, first_pause=0.001, longest_pause=0.01, longest_wait=5.0, connect=10.0, stall=1.0)
 
 
 class Request(BaseHTTPRequestHandler):

@@ -43,6 +43,13 @@ class Change:
 
 
 @dataclass
+class ChangeUnsaid:
+    """From this request on, the file is another one, and parts of it come whatever `If-Range` says."""
+
+    content: bytes
+
+
+@dataclass
 class Claim:
     """`Content-Length` says so many bytes more than there are."""
 
@@ -69,7 +76,7 @@ class PartAsWhole:
 
 
 class WrongPart:
-    """Another part than was asked for."""
+    """Another part than was asked for, one byte off, and its range says so."""
 
 
 class Hangup:
@@ -97,6 +104,7 @@ Fault = (
     | Answer
     | Stall
     | Change
+    | ChangeUnsaid
     | Chunked
     | Claim
     | Gzip
@@ -121,6 +129,7 @@ class Misbehaving:
     with_etag: bool = True
     closing: bool = False
     """Whether every connection is for one request."""
+    hears_if_range: bool = True
     sent: int = 0
     guard: Lock = field(default_factory=Lock)
 
@@ -132,8 +141,9 @@ class Misbehaving:
         with self.guard:
             self.requests.append(dict(request.headers))
             fault = self.faults.pop(0) if self.faults else None
-        if isinstance(fault, Change):
+        if isinstance(fault, Change | ChangeUnsaid):
             self.content = fault.content
+            self.hears_if_range = isinstance(fault, Change)
         request.close_connection = self.closing
         if isinstance(fault, Hangup):
             request.close_connection = True
@@ -150,13 +160,14 @@ class Misbehaving:
         if start >= whole > 0:
             request.send(b"", status=416, Content_Range=f"bytes */{whole}")
             return
+        if isinstance(fault, WrongPart) and span is not None:
+            start, end = (start - 1, end - 1) if start else (1, min(end + 1, whole))
         body = self.content[start:end]
         headers = {"Accept_Ranges": "bytes"}
         if self.with_etag:
             headers["ETag"] = '"another"' if isinstance(fault, NewEtag) else self.etag
         if span is not None:
-            first = max(0, start - 1) if isinstance(fault, WrongPart) else start
-            headers["Content_Range"] = f"bytes {first}-{end - 1}/{whole}"
+            headers["Content_Range"] = f"bytes {start}-{end - 1}/{whole}"
         if isinstance(fault, Gzip):
             body, headers["Content_Encoding"] = gzip.compress(body), "gzip"
         partial = span is not None and not isinstance(fault, PartAsWhole)
@@ -170,7 +181,8 @@ class Misbehaving:
 
     def _span(self, request: Request) -> tuple[int, int] | None:
         """The part that is asked for, of the version that is here; None for the whole file."""
-        if "Range" not in request.headers or request.headers.get("If-Range", self.etag) != self.etag:
+        is_same = not self.hears_if_range or request.headers.get("If-Range", self.etag) == self.etag
+        if "Range" not in request.headers or not is_same:
             return None
         first, _, last = request.headers["Range"].removeprefix("bytes=").partition("-")
         return int(first), min(int(last) + 1 if last else len(self.content), len(self.content))

@@ -255,8 +255,12 @@ class TestCertificatesAndProxies:
             home.then(302, Location="/there")
             assert get(hasty(tmp_path, certificates=authority.path), f"https://{NAME}/file") == b"content"
             monkeypatch.setenv("HTTPS_PROXY", proxy.url.replace("://", "://user:wrong-word@"))
-            with pytest.raises(SourceUnreachableError, match=r"through the proxy 127\.0\.0\.1") as caught:
+            asked = len(proxy.heads)
+            words = r"through the proxy 127\.0\.0\.1:\d+: the proxy answered 407"
+            with pytest.raises(SourceDeniedError, match=words) as caught:
                 get(hasty(tmp_path, certificates=authority.path), f"https://{NAME}/file")
+        assert len(proxy.heads) == asked + 1  # a wrong password, again and again, may lock an account
+        assert "http://USER:PASSWORD@HOST:PORT" in caught.value.hint
         assert not any(map(told, home.asked))
         assert "wrong-word" not in str(caught.value) + caught.value.hint
 

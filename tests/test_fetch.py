@@ -274,7 +274,7 @@ def test_a_date_in_retry_after_counts_from_the_date_of_the_server(tmp_path: Path
 
 
 def test_a_stalled_connection_is_broken_off_and_resumed(tmp_path: Path) -> None:
-    with misbehaving(CONTENT, Stall(100_000, 1.0)) as server:
+    with misbehaving(CONTENT, Stall(100_000, 3.0)) as server:
         assert fetch(server.url, tmp_path).digest == Digest.of(CONTENT)
 
 
@@ -299,7 +299,7 @@ def test_a_stalled_download_ends_at_once_when_it_is_stopped(tmp_path: Path, head
             client.stop()
             with pytest.raises(SourceUnreachableError, match="stopped"):
                 done.result(timeout=15)
-            assert time.monotonic() - begun < 1
+            assert time.monotonic() - begun < 5
         over.set()
 
 
@@ -450,18 +450,21 @@ def test_one_file_that_fails_does_not_lose_the_others() -> None:
 
 def test_all_files_that_fail_are_listed() -> None:
     errors = [SourceNotFoundError("a: gone"), SourceDeniedError("b: denied", hint="set HF_TOKEN")]
-    with pytest.raises(SourceError, match="2 files failed: a: gone; b: denied") as caught:
+    with pytest.raises(SourceError, match="2 files failed") as caught:
         together([failing(error) for error in errors], threads=2, stop=lambda: None)
+    assert caught.value.facts == {"a": "gone", "b": "denied"}
     assert caught.value.hint == "set HF_TOKEN"
 
 
 def test_files_that_fail_alike_fail_as_that(tmp_path: Path) -> None:
     for kind in (SourceNotFoundError, SourceDeniedError, SourceUnreachableError, ManifestError):
-        with pytest.raises(kind, match="2 files failed: a; b"):
+        with pytest.raises(kind, match="2 files failed") as caught:
             together([failing(kind("a")), failing(kind("b"))], threads=2, stop=lambda: None)
+        assert caught.value.facts == {"1": "a", "2": "b"}
     mismatches = [DigestMismatchError(subject=name, expected="x", actual="y") for name in "ab"]
-    with pytest.raises(DigestMismatchError, match="2 files failed: a: expected x, got y; b: expected x, got y"):
+    with pytest.raises(DigestMismatchError, match="2 files failed") as wrong:
         together([failing(error) for error in mismatches], threads=2, stop=lambda: None)
+    assert wrong.value.facts == {"a": "expected x, got y", "b": "expected x, got y"}
 
 
 def test_a_full_disk_ends_everything_at_once() -> None:

@@ -8,6 +8,7 @@ import pytest
 from bucket_server import bucket_server
 from bundler import initialise
 from bundler.http import Client
+from bundler.manifest_file import load
 from bundler.settings import Buckets
 from bundler.settings import Hub as HubSettings
 from bundler.sources.schemes import sources
@@ -15,6 +16,7 @@ from hub_server import Hub, hub_of
 from initialising import BERT, CARRIED, DETECTOR, REPOSITORY, Place, files, graph, paths
 from loopback import hasty, serving
 from manifests.errors import ManifestError, SourceNotFoundError
+from test_archive import tarred
 
 Asking = Callable[..., initialise.Draft]
 
@@ -201,3 +203,36 @@ def test_a_card_that_may_not_be_read_is_said(asked: Asking) -> None:
     assert "gated: accept its conditions" in text
     assert "README.md and config.json could not be read" in text
     assert "license: apache-2.0" in text
+
+
+@pytest.mark.parametrize(
+    ("source", "model_id", "keys"),
+    [
+        ("roboflow://vehicles/1", "vehicles/1", {"task": "raw"}),
+        ("oci://127.0.0.1:5000/org/m:v1", "org/m", {}),
+        (f"oci://h/deep/org/m@sha256:{'0' * 64}/w.bin", "org/m", {}),
+        ("https://h/detectors.tar.gz", "detectors/1", {"unpack": True}),
+        ("https://h/detectors.ZIP", "detectors/1", {"unpack": True}),
+        ("https://h/detectors.zip#inner/w.bin", "w/1", {"unpack": False}),
+    ],
+)
+def test_a_source_that_is_not_asked_gets_the_keys_that_its_name_says(
+    place: Place, asked: Asking, source: str, model_id: str, keys: dict[str, object]
+) -> None:
+    place.put({"made.yaml": asked(source).text.encode()})
+    (model,) = load(place.folder / "made.yaml").models
+    assert (model.id, model.source) == (model_id, source)
+    assert {key: getattr(model, key) for key in keys} == keys
+
+
+def test_an_archive_of_this_machine_is_unpacked(place: Place, asked: Asking) -> None:
+    place.put({"detectors.tar": tarred(top__w=b"w")})
+    place.put({"made.yaml": asked("detectors.tar").text.encode()})
+    place.built()
+    assert paths(place) == ["top/w"]
+
+
+def test_a_workflow_is_told_where_it_belongs(asked: Asking) -> None:
+    with pytest.raises(ManifestError, match="is a workflow, not a model") as caught:
+        asked("roboflow://work/workflows/count")
+    assert "workflows: [{source:" in caught.value.hint

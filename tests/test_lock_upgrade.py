@@ -2,13 +2,23 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from msgspec import structs
 
+from builders import Builder, model
 from bundler.commands.lock import command
-from loopback import Request, serving
+from bundler.locking import Locking
+from bundler.settings import Hub as HubSettings
+from hub_server import Hub, hub_of
+from loopback import Request, hasty, serving
+from manifests import lock as locks
+from manifests.errors import ManifestError
+from manifests.lock import mapped
+from manifests.progress import Silent
 
 PAGE = "name: line\nmodels:\n" + "".join(f"  - {{id: {name}, files: {{w.bin: URL/{name}}}}}\n" for name in ("a", "b/1"))
 
@@ -109,3 +119,55 @@ def test_check_names_what_moved_and_writes_nothing(site: Site) -> None:
     assert result.exception is not None
     assert "is not what the sources give now" in str(result.exception)
     assert site.lock.read_bytes() == before
+
+
+def test_a_lock_that_lies_elsewhere_finds_files_of_odd_folders(tmp_path: Path) -> None:
+    """In a source, `#`, `!` and `%` mean something."""
+    folder = tmp_path / "a#b!c%23d"
+    folder.mkdir()
+    (folder / "w.bin").write_bytes(b"w")
+    (folder / "line.yaml").write_text(f"name: line\nmodels: [{{id: m, files: {{a: w.bin, b: '{tmp_path}/x%23/y'}}}}]\n")
+    (tmp_path / "x#").mkdir()
+    (tmp_path / "x#" / "y").write_bytes(b"y")
+    target = tmp_path / "out" / "line.lock.json"
+    target.parent.mkdir()
+    settings = hasty(tmp_path / "store")
+    locked = Locking(folder / "line.yaml", target, settings, Silent()).run(check=False, upgrade=False, sequence=None)
+    assert (
+        not Locking(folder / "line.yaml", target, settings, Silent())
+        .run(check=True, upgrade=False, sequence=None)
+        .changed
+    )
+    Builder(target.parent, hasty(tmp_path / "empty")).fetch(locked.lock)
+
+
+def test_a_lock_is_not_among_the_files_that_it_locks(tmp_path: Path) -> None:
+    (tmp_path / "w.bin").write_bytes(b"w")
+    (tmp_path / "line.yaml").write_text("name: line\nmodels: [{id: m, source: .}]\n")
+    locking = Locking(tmp_path / "line.yaml", tmp_path / "line.lock.json", hasty(tmp_path / "s" / "store"), Silent())
+    locking.run(check=False, upgrade=False, sequence=None)
+    with pytest.raises(ManifestError, match="is the lock itself") as caught:
+        locking.run(check=False, upgrade=False, sequence=None)
+    assert "exclude: [line.lock.json]" in caught.value.hint
+
+
+def test_a_package_of_which_a_hand_moved_a_part_is_asked_for_anew(tmp_path: Path) -> None:
+    with hub_of(Hub({"one": b"1", "two": b"2"})) as hub:
+        builder = Builder(tmp_path, replace(hasty(tmp_path / "store"), hub=HubSettings(hub.url, None)))
+        wanted = model(source="hf://org/model")
+        lock = builder.lock(wanted)
+        broken = mapped(lock, lambda file: structs.replace(file, source=file.source.replace("/two", "/zwei")))
+        assert builder.lock(wanted, previous=broken).models == lock.models
+
+
+@pytest.mark.parametrize("ids", [("files", "files"), ("files", "FILES")])
+def test_a_lock_with_two_packages_of_one_id_is_refused(tmp_path: Path, ids: tuple[str, str]) -> None:
+    """As a merge of two branches makes it."""
+    builder = Builder(tmp_path, hasty(tmp_path / "store"))
+    builder.write("w.bin", b"w")
+    lock = builder.lock(model(source="w.bin"))
+    package = lock.models[0].packages[0]
+    packages = tuple(structs.replace(package, id=each) for each in ids)
+    twice = structs.replace(lock, models=(structs.replace(lock.models[0], packages=packages),))
+    with pytest.raises(ManifestError, match="two packages of one id"):
+        locks.decode(locks.encode(twice), subject="line.lock.json")

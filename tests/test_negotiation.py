@@ -50,6 +50,22 @@ def test_a_wish_narrows_the_choice(wishes: dict[str, Any], left: list[str]) -> N
     assert order(FP32, FP16, INT8, UNSTATED, **wishes) == left
 
 
+def test_what_its_service_does_not_vouch_for_runs_only_for_who_names_it() -> None:
+    doubtful = one("doubtful", trusted=False, default=True)
+    assert order(doubtful, FP32) == ["fp32"]
+    assert order(doubtful, FP32, package_id="doubtful") == ["doubtful"]
+    with pytest.raises(ModelLoadError, match="no package of m/1") as caught:
+        choose(model("m/1", [doubtful]), CPU)
+    assert "by its package id" in str(caught.value.facts["doubtful"])
+
+
+def test_the_first_provider_decides_whether_a_package_is_incompatible() -> None:
+    slow = one("slow", incompatible_providers=("CUDAExecutionProvider",))
+    assert order(slow) == ["slow"]
+    assert order(slow, FP32, machine=CUDA) == ["fp32"]
+    assert order(slow, FP32, machine=CUDA, device="cpu") == ["slow", "fp32"]
+
+
 @pytest.mark.parametrize(
     ("dropped", "wishes", "reason"),
     [

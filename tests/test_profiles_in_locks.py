@@ -147,3 +147,17 @@ def test_machines_without_profiles_to_choose_are_refused(desk: Desk) -> None:
     result = desk.lock("--gpu", "MI300X")
     assert "no model has any" in str(result.exception)
     assert desk.lock().exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("AIM_GPU_MODEL", "foo"), ("AIM_GPU_COUNT", "lots"), ("AIM_PRECISION", "high"), ("AIM_METRIC", "speed")],
+)
+def test_nonsense_in_a_variable_is_nothing_to_a_manifest_without_profiles(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    """Other programs have variables of these names."""
+    monkeypatch.setenv(name, value)
+    assert name in str(desk.lock().exception)
+    desk.manifest.write_text("name: line\nmodels: [{id: m, source: ./original}]\n")
+    assert desk.lock().exit_code == 0

@@ -24,7 +24,7 @@ from bundler.settings import Registries, Settings
 from crashing import killed_at
 from factory import Workshop, elliptic_signer, put, tree
 from loopback import Request
-from manifests import errors
+from manifests import envelope, errors, statement
 from manifests.digest import Digest
 from manifests.errors import (
     BusyError,
@@ -473,9 +473,12 @@ class TestDamage:
         for folder in (work, work / "blobs" / "sha256"):
             (folder / ".index.json.0123abcd.partial").write_bytes(b"begun")
         (workshop.folder / ".out.pull" / "of-another-manifest").mkdir()
+        (workshop.folder / ".out.pull" / "a-file").write_bytes(b"of somebody")
+        (workshop.folder / ".out.pull" / "a-link").symlink_to(workshop.folder / "store")
         pulled(registry.host, workshop.folder / "out", folder=True)
         assert content_of(workshop.folder / "out") == content_of(built(workshop, folder=True))
         assert not strays(workshop.folder, "out")
+        assert list((workshop.folder / "store").iterdir())
 
     def test_what_a_killed_pull_left_is_not_believed(self, workshop: Workshop, registry: Registry) -> None:
         bundle = built(workshop)
@@ -580,6 +583,26 @@ class TestHostile:
                 pulled(fake.host, workshop.folder / "out")
 
     @pytest.mark.usefixtures("small")
+    @pytest.mark.parametrize("line", ["../outside/x", "/{folder}/outside/x", "", "Line", "a\nb", "."])
+    def test_a_line_that_is_no_name_names_no_file(
+        self, workshop: Workshop, fake: Fake, monkeypatch: pytest.MonkeyPatch, line: str
+    ) -> None:
+        document = json.loads(fake.manifests["line-1"])
+        outer = envelope.decode(fake.blobs[document["layers"][0]["digest"]])
+        told = line.format(folder=workshop.folder)
+        lying = envelope.encode(statement.encode(replace(statement.decode(outer.payload), line=told)), outer.signatures)
+        fake.blobs[str(Digest.of(lying))] = lying
+        document["layers"][0] |= {"digest": str(Digest.of(lying)), "size": len(lying)}
+        fake.manifests["line-1"] = self.canonical(document)
+        here = workshop.folder / "here"
+        here.mkdir()
+        monkeypatch.chdir(here)
+        with pytest.raises(FormatError, match="cannot name a bundle line"):
+            pull(address(fake.host, ":line-1"), None, calm(workshop.folder / "store"), Silent())
+        assert not list(here.iterdir())
+        assert not (workshop.folder / "outside").exists()
+
+    @pytest.mark.usefixtures("small")
     def test_a_pack_of_another_bundle_is_refused_in_the_end(self, workshop: Workshop, fake: Fake) -> None:
         document = json.loads(fake.manifests["line-1"])
         fake.blobs[str(Digest.of(b"another pack"))] = b"another pack"
@@ -653,7 +676,7 @@ class TestMisuse:
         pushed(built(workshop), registry.host)
         real = shutil.disk_usage
         monkeypatch.setattr(shutil, "disk_usage", lambda path: real(path)._replace(free=20 << 20))
-        with pytest.raises(DiskFullError, match="are to be pulled"):
+        with pytest.raises(DiskFullError, match="are needed to pull it"):
             pulled(registry.host, workshop.folder / "out")
 
     def test_a_registry_elsewhere_is_spoken_to_without_tls_only_if_that_is_typed(
@@ -667,6 +690,18 @@ class TestMisuse:
         ended(typed("push", bundle, elsewhere, "--plain-http", home=workshop.folder))
         ended(typed("pull", elsewhere, "--plain-http", "-o", "out", home=workshop.folder))
         assert (workshop.folder / "out").read_bytes() == bundle.read_bytes()
+
+    def test_a_mirror_answers_for_a_registry_that_cannot_be_reached(
+        self, workshop: Workshop, registry: Registry
+    ) -> None:
+        bundle = built(workshop, models=SMALL)
+        pushed(bundle, registry.host)
+        there = "oci://registry.example.invalid/models/line:line-1"
+        mirror = f"https://registry.example.invalid=http://{registry.host}"
+        ended(typed("pull", there, "--mirror", mirror, "-o", "out", home=workshop.folder))
+        assert (workshop.folder / "out").read_bytes() == bundle.read_bytes()
+        ended(typed("pull", there, "-o", "second", home=workshop.folder, BUNDLE_MIRRORS=mirror))
+        assert (workshop.folder / "second").read_bytes() == bundle.read_bytes()
 
     @pytest.mark.parametrize(
         ("arguments", "code", "told"),

@@ -129,3 +129,9 @@ def test_an_absolute_path_is_found_through_links_to_the_folder(tmp_path: Path) -
 )
 def test_patterns_choose_files(path: str, include: tuple[str, ...], exclude: tuple[str, ...], *, chosen: bool) -> None:
     assert matches(path, include=include, exclude=exclude) is chosen
+
+
+@pytest.mark.parametrize("text", ["file://", "FILE://", "s3://"])
+def test_a_scheme_alone_names_nothing(text: str) -> None:
+    with pytest.raises(ManifestError, match="names nothing"):
+        Reference.parse(text, Path("/base"))

@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 
 from bundler.http import Client
+from bundler.mirrors import Mirror
+from bundler.registry import recognise
 from bundler.registry.access import Access
 from bundler.registry.address import Address
 from bundler.registry.logins import Login, find_login
@@ -330,6 +332,8 @@ class TestAsking:
             b'{"token": 7}',
             b'{"hush": 1}',
             b'{"token":"' + b"a" * 300_000 + b'"}',
+            b'{"token":"hush","expires_in":1' + b"0" * 400 + b"}",
+            b'{"token":"hush","x":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
         ],
     )
     def test_a_token_server_that_talks_nonsense_is_an_error(self, tmp_path: Path, answer: bytes) -> None:
@@ -364,6 +368,94 @@ class TestAsking:
             assert access.answer('Bearer realm="http://127.0.0.1:1/token",service="x"', None)
             with pytest.raises(SourceDeniedError, match="unprotected"):
                 access.header()
+
+    @pytest.mark.parametrize(
+        ("registry", "plain_http", "realm"),
+        [
+            ("registry.example.com", True, "https://other.example.com/token"),
+            ("registry.example.com:5000", True, "http://registry.example.com.evil.example/token"),
+            ("localhost:5000", False, "https://other.example.com/token"),
+            ("127.0.0.1:5000", False, "http://127.0.0.1@other.example.com/token"),
+            ("[::1]:5000", False, "http://[::1:5000]/token"),
+        ],
+    )
+    def test_a_token_server_elsewhere_gets_no_password_that_was_not_asked_for_over_tls(
+        self, tmp_path: Path, registry: str, plain_http: bool, realm: str
+    ) -> None:
+        with Client(calm(tmp_path / "store", offline=True)) as client:
+            address = Address.parse(f"oci://{registry}/a")
+            access = Access(client, address, lambda: Login(USER, PASSWORD), writes=False, plain_http=plain_http)
+            assert access.answer(f'Bearer realm="{realm}",service="x"', None)
+            with pytest.raises(SourceDeniedError, match="without TLS") as caught:
+                access.header()
+        assert PASSWORD not in str(caught.value) + caught.value.hint
+
+    @pytest.mark.parametrize(
+        ("registry", "plain_http", "realm"),
+        [
+            ("registry.example.com", False, "https://auth.example.org/token"),
+            ("registry.example.com:5000", True, "http://registry.example.com:5001/token"),
+            ("localhost:5000", False, "http://127.0.0.1:5001/token"),
+            ("[::1]:5000", False, "http://[::1]:5001/token"),
+        ],
+    )
+    def test_a_token_server_that_may_be_asked_is_asked(
+        self, tmp_path: Path, registry: str, plain_http: bool, realm: str
+    ) -> None:
+        with Client(calm(tmp_path / "store", offline=True)) as client:
+            address = Address.parse(f"oci://{registry}/a")
+            access = Access(client, address, lambda: Login(USER, PASSWORD), writes=False, plain_http=plain_http)
+            assert access.answer(f'Bearer realm="{realm}",service="x"', None)
+            with pytest.raises(SourceUnreachableError, match="offline"):  # the first thing that asking runs into
+                access.header()
+
+    def test_who_shows_no_password_may_be_sent_anywhere_for_a_token(self, tmp_path: Path) -> None:
+        with fake_registry() as other, fake_registry(token_life=60.0) as fake:
+            fake.realm = f"http://{other.host.replace('127.0.0.1', '127.1')}/token"
+            other.overrides["GET /token"] = fake._give_token
+            manifest_of(fake)
+            with repository(fake.host, tmp_path) as asked:
+                assert asked.manifest("v1", subject="x").content == b'{"schemaVersion":2}'
+            with (
+                repository(fake.host, tmp_path, login=True) as asked,
+                pytest.raises(SourceDeniedError, match="without TLS"),
+            ):
+                asked.manifest("v1", subject="x")
+        assert other.count("GET") == 1
+        assert not any("Authorization" in headers for _, _, headers in other.asked)
+
+    @pytest.mark.parametrize("status", [401, 403])
+    def test_a_mirror_that_refuses_is_named_and_gets_no_password(self, tmp_path: Path, status: int) -> None:
+        with fake_registry(login="Basic of-the-mirror") as fake:
+            if status == 403:
+                fake.overrides["GET /v2"] = lambda talk: talk.send(b"{}", status=403)
+            logins = (logged_in(tmp_path / "auth.json", "registry.example.com"),)
+            mirrors = (Mirror("https://registry.example.com", f"http://{fake.host}"),)
+            with Client(calm(tmp_path / "store", mirrors=mirrors)) as client:
+                asked = Repository(client, Address.parse("oci://registry.example.com/a"), logins)
+                with pytest.raises(SourceDeniedError, match=fake.host) as caught:
+                    asked.manifest("v1", subject="x")
+            assert "BUNDLE_HEADERS" in caught.value.hint
+        assert fake.count("GET") == 1
+        assert not any("Authorization" in headers for _, _, headers in fake.asked)
+
+    def test_two_whose_token_was_refused_early_both_get_another(self, tmp_path: Path) -> None:
+        with fake_registry(token_life=60.0) as fake, Client(calm(tmp_path / "store")) as client:
+            access = Access(client, Address.parse(f"oci://{fake.host}/a"), lambda: None, writes=False, plain_http=False)
+            assert not access.renew()
+            assert access.answer(f'Bearer realm="http://{fake.host}/token",service="fake"', None)
+            access.header()
+            assert access.renew()
+            assert access.renew()
+            assert access.header() == "Bearer token-1"
+
+    @pytest.mark.parametrize("challenge", ["a" * 65_000, ", ".join(["Bearer", *["a" * 65_000] * 10])])
+    def test_a_challenge_of_any_length_is_looked_at_quickly(self, tmp_path: Path, challenge: str) -> None:
+        with Client(calm(tmp_path / "store")) as client:
+            access = Access(client, Address.parse("oci://h/a"), lambda: None, writes=False, plain_http=False)
+            begun = time.process_time()
+            assert not access.answer(challenge, None)
+            assert time.process_time() - begun < 2
 
     def test_a_redirect_to_another_host_carries_no_credentials(self, tmp_path: Path) -> None:
         content = b"bytes of a blob" * 100
@@ -413,7 +505,45 @@ class TestAsking:
             assert secret not in caplog.text
 
 
+DEEP = b'{"x":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
+
+
 class TestHostileRegistries:
+    def test_lists_in_lists_are_no_answer_wherever_they_stand(self, tmp_path: Path) -> None:
+        with fake_registry() as fake, repository(fake.host, tmp_path) as asked:
+            manifest_of(fake, content=DEEP)
+            with pytest.raises(SourceError, match="no manifest"):
+                recognise.look(asked.manifest("v1", subject="x"), subject="x")
+            fake.overrides["GET /v2/models/line/tags"] = lambda talk: talk.send(DEEP)
+            with pytest.raises(SourceNotFoundError):
+                asked.manifest("v2", subject="x")
+            fake.overrides["GET /v2/models/line/manifests"] = lambda talk: talk.send(DEEP, status=418)
+            with pytest.raises(SourceError, match="418"):
+                asked.manifest("v1", subject="x")
+        (tmp_path / "config.json").write_bytes(DEEP)
+        with pytest.raises(SourceError, match="not the JSON"):
+            find_login([tmp_path / "config.json"], Address.parse("oci://h/a"))
+
+    @pytest.mark.parametrize("told", ["\x1b[31mred", "sha256:1234", "", "latest"])
+    def test_what_a_tag_names_is_a_digest_or_unknown(self, tmp_path: Path, told: str) -> None:
+        with fake_registry() as fake, repository(fake.host, tmp_path) as asked:
+            fake.overrides["HEAD /v2"] = lambda talk: talk.send(b"", Docker_Content_Digest=told)
+            assert asked.find_manifest("v1", subject="x") == ""
+
+    @pytest.mark.parametrize("status", [302, 307])
+    def test_a_registry_that_keeps_its_blobs_elsewhere_has_them(self, tmp_path: Path, status: int) -> None:
+        with fake_registry() as fake, repository(fake.host, tmp_path, writes=True) as asked:
+            fake.overrides["HEAD /v2/models/line/blobs"] = lambda talk: talk.send(
+                b"", status=status, Location="https://elsewhere.example.com/blob?signature=x"
+            )
+            assert not upload(asked, LARGE)
+
+    def test_a_blob_that_is_there_with_another_length_is_told(self, tmp_path: Path) -> None:
+        with fake_registry() as fake, repository(fake.host, tmp_path, writes=True) as asked:
+            fake.blobs[str(Digest.of(LARGE))] = LARGE[:-1]
+            with pytest.raises(SourceError, match=f"{len(LARGE) - 1} bytes instead of {len(LARGE)}"):
+                upload(asked, LARGE)
+
     def test_a_manifest_beyond_the_bound_is_refused(self, tmp_path: Path) -> None:
         with fake_registry() as fake, repository(fake.host, tmp_path) as asked:
             manifest_of(fake, content=b" " * ((4 << 20) + 1))
@@ -574,7 +704,42 @@ class TestUploads:
             with pytest.raises(DamagedError):
                 upload(asked, damaged, part=Part.of(content))
             assert not fake.blobs
-        assert fake.count("PATCH") < -(-len(LARGE) // PIECE)
+        assert all(len(held) < len(content) for held in fake.uploads.values())
+
+    def test_a_push_holds_little_of_a_large_piece_in_memory(self, tmp_path: Path) -> None:
+        asked_for: list[int] = []
+
+        def read(offset: int, length: int) -> bytes:
+            asked_for.append(length)
+            return content[offset : offset + length]
+
+        content = random.Random(2).randbytes(9 << 20)
+        with fake_registry() as fake, repository(fake.host, tmp_path, writes=True) as asked:
+            told = Upload(asked, Part.of(content), read, Silent(), subject="pack 1", piece=4 << 20)
+            assert told.run()
+            assert list(fake.blobs.values()) == [content]
+        assert fake.count("PATCH") == 3
+        assert max(asked_for) <= 1 << 20
+
+    @pytest.mark.parametrize("cut", [1 << 19, 3 << 20, 5 << 20, (9 << 20) - 1000])
+    def test_a_wire_that_is_cut_within_a_large_piece_costs_no_more_than_it(self, tmp_path: Path, cut: int) -> None:
+        content = random.Random(2).randbytes(9 << 20)
+        with fake_registry() as fake, wire_to(fake.host) as wire:
+            wire.cuts = [cut]
+            with repository(wire.host, tmp_path, writes=True) as asked:
+                told = Upload(
+                    asked,
+                    Part.of(content),
+                    lambda offset, length: content[offset : offset + length],
+                    Silent(),
+                    subject="pack 1",
+                    piece=4 << 20,
+                )
+                assert told.run()
+            assert not wire.cuts
+            assert wire.passed["up"] < len(content) + (5 << 20)
+            assert list(fake.blobs.values()) == [content]
+        assert fake.count("POST") == 1
 
     def test_a_registry_that_answers_no_more_is_told_as_such(self, tmp_path: Path) -> None:
         with fake_registry() as fake, repository(fake.host, tmp_path, writes=True) as asked:

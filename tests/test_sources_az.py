@@ -599,6 +599,13 @@ def test_a_login_page_is_no_blob_and_no_redirect_is_followed() -> None:
     assert asked == []
 
 
+@pytest.mark.parametrize("expiry", ["2020-01-01T00:00:00Z", "2020-01-01", "no time"])
+@pytest.mark.parametrize("date", ["Sat, 21 Nov 2026 19:00:00 GMT", "Sat, 21 Nov 2026 19:00:00 -0000", "no date", ""])
+def test_a_server_without_a_zone_or_a_clock_is_no_crash(expiry: str, date: str) -> None:
+    is_known = "no" not in (expiry[:2], date[:2]) and date != ""
+    assert azure_account._is_past(expiry, date) == is_known
+
+
 def test_who_signs_nothing_asks_for_no_version() -> None:
     with serving(Versioned([b"first"]).answer) as url:
         (file,) = listed(of(f"BlobEndpoint={url}/acct"), "az://c/org/m.bin")

@@ -210,13 +210,15 @@ class TestRefused:
         push(bundle, Address.parse(f"oci://{fake.host}/models/m:v1"), calm(workshop.folder / "store"), Silent())
         with pytest.raises(SourceError, match="one of our bundles") as caught:
             listed(fake.host)
-        assert f"bundle pull oci://{fake.host}/models/m:v1" in caught.value.hint
+        assert f"`bundle pull oci://{fake.host}/models/m:v1`" in caught.value.hint
+        assert "`bundle export ID DIR --layout directory`" in caught.value.hint
 
     @pytest.mark.parametrize(
         "change",
         [
             {"layers": [{"digest": "sha512:00", "size": 1, "annotations": {TITLE: "a"}}]},
             {"layers": [{"digest": f"sha256:{'0' * 64}", "size": -1, "annotations": {TITLE: "a"}}]},
+            {"layers": [{"digest": f"sha256:{'0' * 64}", "size": 10**300, "annotations": {TITLE: "a"}}]},
             {"layers": [{"digest": f"sha256:{'0' * 64}", "size": 1, "annotations": {TITLE: "a"}}] * 2},
             {"layers": [{"size": 1}]},
             {"layers": {}},

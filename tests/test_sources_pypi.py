@@ -302,3 +302,13 @@ def test_an_address_in_a_page_that_is_none_is_an_error_of_the_source(tmp_path: P
 def test_a_page_with_a_broken_address_is_an_error_of_the_source() -> None:
     with serving(page(f"http://[bad/{ANY}")) as url, pytest.raises(SourceError):
         find(f"{url}/simple")
+
+
+@pytest.mark.parametrize("digest", ["", "zz", "ab"])
+def test_a_pin_that_is_no_digest_is_told_as_such(digest: str) -> None:
+    with (
+        serving(Index({ANY: wheel(a=b"a")}).answer) as url,
+        pytest.raises(ManifestError, match="no digest") as caught,
+    ):
+        find(f"{url}/simple", pin={"wheel": ANY, "sha256": digest})
+    assert "--upgrade" in caught.value.hint

@@ -31,6 +31,7 @@ from manifests.errors import (
     FormatError,
     LockOutdatedError,
     ManifestError,
+    ModelLoadError,
     NamingError,
     SourceDeniedError,
     SourceError,
@@ -52,6 +53,8 @@ from roboflow_server import (
     md5,
     onnx,
     roboflow_of,
+    tensorrt,
+    traced,
     vehicles,
 )
 from runtime.generations import open_catalogue
@@ -430,6 +433,169 @@ def test_pages_that_do_not_end_are_an_error_of_the_source(desk: Desk) -> None:
     desk.service._weights = lambda request, _: request.send(answer)  # type: ignore[method-assign]
     with pytest.raises(SourceError, match="does not end"):
         desk.lock()
+
+
+@pytest.mark.parametrize(
+    ("manifest", "words"),
+    [
+        (onnx() | {"opset": 2**63}, "makes no sense"),
+        (onnx() | {"opset": 10**30}, "makes no sense"),
+        (onnx() | {"dynamicBatchSize": False, "staticBatchSize": 2**63}, "makes no sense"),
+        (tensorrt() | {"maxBatchSize": 2**64}, "makes no sense"),
+        (tensorrt() | {"minBatchSize": -1}, "makes no sense"),
+    ],
+)
+def test_numbers_that_no_lock_can_hold_make_a_package_without_facts(
+    desk: Desk, manifest: dict[str, object], words: str
+) -> None:
+    desk.service.models[0].packages[0].manifest = manifest
+    found = desk.lock()
+    assert lock.decode(lock.encode(found), subject="lock") == found
+    assert found.models[0].packages[0].client is None
+    assert any(words in note for note in desk.notes.notes)
+
+
+LIES: dict[str, dict[str, object]] = {
+    "a dependency's package": {"dependencies": [{"name": "a", "modelId": "b/1", "modelPackageId": "x" * 400}]},
+    "a dependency's name": {"dependencies": [{"name": "a\x1b[2J", "modelId": "b/1"}]},
+    "parameters without end": {"recommended": {"perClassConfidence": {f"c{number}": 0.5 for number in range(90_000)}}},
+    "an empty architecture": {"architecture": ""},
+    "a canonical id that leaves": {"id": "../.."},
+    "an empty canonical id": {"id": ""},
+    "a canonical id that a client keeps": {"id": "workflow/1"},
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_words_that_a_lock_could_not_be_read_back_with_are_an_error_of_the_service(desk: Desk, lie: str) -> None:
+    desk.service.models[0] = replace(desk.service.models[0], **LIES[lie])  # type: ignore[arg-type]
+    desk.service.aliases["vehicles/1"] = desk.service.models[0].id
+    with pytest.raises(SourceError, match=r"^vehicles/1: roboflow://vehicles/1"):
+        desk.lock()
+
+
+@pytest.mark.parametrize(
+    "manifest",
+    [
+        onnx(providers=["\x1b[2J"]),
+        tensorrt() | {"cudaDeviceType": "x" * 300},
+        traced() | {"supportedDeviceTypes": ["cpu\n"]},
+    ],
+)
+def test_a_package_with_words_that_are_none_is_an_error_of_the_service(desk: Desk, manifest: dict[str, object]) -> None:
+    desk.service.models[0].packages[0].manifest = manifest
+    with pytest.raises(SourceError, match="is no name"):
+        desk.lock()
+
+
+def test_a_service_that_names_packages_or_files_without_end_is_an_error(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bundler.sources.roboflow_answers.MAXIMUM_FILES", 10)
+    with pytest.raises(SourceError, match="more than 10 files"):
+        desk.lock()
+    monkeypatch.setattr("bundler.sources.roboflow_answers.MAXIMUM_PACKAGES", 3)
+    with pytest.raises(SourceError, match="more than 3 packages"):
+        desk.lock()
+    monkeypatch.setattr("bundler.sources.roboflow._PAGES_LIMIT", 4096)
+    desk.service.page_size = 1
+    with pytest.raises(SourceError, match="answered with more than"):
+        desk.lock()
+
+
+@pytest.mark.parametrize(("token", "most"), [("again", 2), ("x" * 5000, 1)])
+def test_a_next_page_that_was_asked_for_or_fits_no_address_is_not_asked_for(desk: Desk, token: str, most: int) -> None:
+    page = {"type": "external-model-metadata-v1", "modelId": "vehicles/1", "modelArchitecture": "x"}
+    answer = json.dumps({"modelMetadata": page | {"modelPackages": [], "nextPage": token}}).encode()
+    desk.service._weights = lambda request, _: request.send(answer)  # type: ignore[method-assign]
+    with pytest.raises(SourceError):
+        desk.lock()
+    assert len(desk.asked("api")) == most
+
+
+@pytest.mark.parametrize("canonical", ["Vehicles/1", "vehicles", "vehicles/1/2"])
+def test_an_id_of_the_service_that_clashes_with_the_one_that_was_asked_names_the_way_out(
+    desk: Desk, canonical: str
+) -> None:
+    desk.service.models[0].id = desk.service.aliases["vehicles/1"] = canonical
+    with pytest.raises(NamingError, match=f"its service calls roboflow://vehicles/1 '{canonical}'") as caught:
+        desk.lock()
+    assert f"roboflow://{canonical}" in caught.value.hint
+    assert desk.model(id=canonical, source=f"roboflow://{canonical}").id == canonical
+
+
+def test_the_order_of_an_answer_changes_no_lock(desk: Desk) -> None:
+    desk.service.models[0].packages[3].trusted = False
+    desk.service.models[0].packages[0].trusted = False
+    first = desk.lock()
+    desk.service.models[0].packages.reverse()
+    for package in desk.service.models[0].packages:
+        package.files = dict(reversed(package.files.items()))
+    notes = desk.notes.notes.copy()
+    desk.notes.notes.clear()
+    assert desk.lock() == first
+    assert desk.notes.notes == notes
+
+
+def test_what_the_service_does_not_vouch_for_never_comes_first(desk: Desk) -> None:
+    desk.service.models[0].packages[2].trusted = False
+    model = desk.model()
+    assert [package.id for package in model.packages if package.default] == ["dd44fp32"]
+
+
+def test_a_word_that_the_manifest_takes_back_is_the_services_again(desk: Desk) -> None:
+    said = {"task": "instance-segmentation", "architecture": "yolov9"}
+    plain = desk.lock()
+    asked = len(desk.service.asked)
+    overridden = desk.lock(SOURCE | said, previous=plain)
+    assert (overridden.models[0].task, overridden.models[0].architecture) == tuple(said.values())
+    assert desk.lock(SOURCE | said | {"task": "classification"}, previous=overridden).models[0].task == "classification"
+    assert len(desk.service.asked) == asked
+    again = desk.lock(previous=overridden)
+    assert (again.models[0].task, again.models[0].architecture) == ("object-detection", "yolov8")
+    assert again.models == plain.models
+
+
+def test_a_dependency_that_wants_a_package_that_was_not_chosen_is_said(desk: Desk) -> None:
+    wanted = {"name": "eyes", "modelId": "eyes-640", "modelPackageId": "cc33fp32"}
+    parent = RemoteModel("cars/1", desk.service.models[0].packages[:1], dependencies=[wanted])
+    desk.service.models.append(parent)
+    cars = {"id": "cars/1", "source": "roboflow://cars/1"}
+    alias = {"aliases": ["eyes-640"]}
+    with pytest.raises(ManifestError, match="needs the package cc33fp32 of 'vehicles/1'") as caught:
+        desk.lock(cars, SOURCE | alias | {"quantization": "fp16"})
+    assert "quantization" in caught.value.hint
+    assert len(desk.lock(cars, SOURCE | alias).models) == 2
+
+
+def test_two_ids_of_one_model_of_the_service_are_told_as_that(desk: Desk) -> None:
+    desk.service.aliases = {"yolov8n-640": "vehicles/1"}
+    with pytest.raises(NamingError, match=r"to their service they are one, 'vehicles/1'"):
+        desk.lock(SOURCE | {"id": "a"}, {"id": "b", "source": "roboflow://yolov8n-640"})
+
+
+@pytest.mark.parametrize("kind", ["onnx-model-package-v1", "onnx-model-package-v9"])
+def test_what_the_service_does_not_vouch_for_runs_only_for_who_names_it(desk: Desk, kind: str) -> None:
+    import runtime
+
+    desk.service.models[0].packages = [only] = desk.service.models[0].packages[3:]
+    only.trusted, only.manifest = False, onnx() | {"type": kind}
+    root = installed(desk, desk.lock()).parent.parent
+    with pytest.raises(ModelLoadError) as caught:
+        runtime.get_model("vehicles/1", root=root)
+    assert "does not vouch for it" in str(caught.value.facts["dd44fp32"])
+    assert runtime.get_model("vehicles/1", root=root, package_id="dd44fp32") is not None
+
+
+def test_a_package_does_not_run_where_its_service_says_that_it_does_not(desk: Desk) -> None:
+    import runtime
+
+    desk.service.models[0].packages[2].manifest = onnx(static=1, providers=["CPUExecutionProvider"])
+    root = installed(desk, desk.lock()).parent.parent
+    assert runtime.get_model("vehicles/1", root=root, device="cpu") is not None
+    with pytest.raises(ModelLoadError) as caught:
+        runtime.get_model("vehicles/1", root=root, device="cpu", package_id="cc33fp32")
+    assert "does not run on CPUExecutionProvider" in str(caught.value.facts["cc33fp32"])
 
 
 def test_features_that_nest_without_end_are_refused(desk: Desk) -> None:

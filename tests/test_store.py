@@ -1,5 +1,6 @@
 """The builder's store: chunks once, recipes last, damage noticed."""
 
+import errno
 import hashlib
 import io
 import threading
@@ -138,6 +139,33 @@ def test_a_whole_chunk_that_decodes_to_something_else_is_removed(workshop: Works
         list(workshop.store.read(one))
     assert workshop.store.find(one) is None
     assert b"".join(workshop.store.read(two)) == b"b" * 500
+
+
+def test_a_chunk_that_cannot_be_opened_just_now_is_not_removed(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digest = add(workshop.store, CONTENT)
+    before = chunk_files(workshop.store)
+    chunk = workshop.store.get(digest).chunks[0]
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with monkeypatch.context() as short:
+        short.setattr(Path, "open", refuse)
+        for look in (workshop.store.head, workshop.store.chunk):
+            with pytest.raises(StorageError, match="Too many open files") as caught:
+                look(chunk)
+            assert not isinstance(caught.value, CorruptStoreError)
+    assert chunk_files(workshop.store) == before
+
+
+def test_a_recipe_under_another_name_is_a_missing_one(workshop: Workshop) -> None:
+    add(workshop.store, b"abc")
+    path = next(path for path in (workshop.store.path / "blobs").rglob("*") if path.is_file())
+    other = Digest.of(b"other")
+    publish(workshop.store.path / "blobs/sha256" / other.hex[:2] / other.hex, path.read_bytes())
+    assert workshop.store.find(other) is None
 
 
 def test_opening_waits_for_who_looks_whether_it_is_alone(tmp_path: Path) -> None:

@@ -5,13 +5,14 @@ import io
 import tarfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 
-from builders import Builder, files, model
+from builders import Builder, Notes, Recorder, files, model
 from loopback import Request, hasty, serving
-from manifests.errors import ManifestError, NamingError, SourceError, SourceNotFoundError
+from manifests.errors import DigestMismatchError, ManifestError, NamingError, SourceError, SourceNotFoundError
 from manifests.lock import Lock
 from test_archive import KINDS, special, tarred, zipped
 
@@ -122,8 +123,6 @@ def test_patterns_that_choose_no_member_name_what_is_there(builder: Builder) -> 
     with pytest.raises(SourceNotFoundError, match="choose none of the 4 members") as caught:
         builder.lock(model(source="m.tar", unpack=True, include=["*.pt"]))
     assert "other.md" in caught.value.hint
-    with pytest.raises(SourceNotFoundError, match="none of the 0 members"):
-        builder.lock(model(source="m.tar#nothing/", unpack=True))
 
 
 def test_what_is_no_archive_cannot_be_unpacked(builder: Builder) -> None:
@@ -201,3 +200,135 @@ def test_a_pattern_is_no_single_file(builder: Builder) -> None:
     builder.write("w/a.onnx", b"a")
     with pytest.raises(SourceNotFoundError):
         builder.lock(model(files={"a": "w/*.onnx"}))
+
+
+HEADER_OF_B = 1024
+
+
+@pytest.mark.parametrize("end", [HEADER_OF_B, HEADER_OF_B + 200, HEADER_OF_B + 512])
+def test_a_tar_that_is_cut_short_is_no_smaller_tar(builder: Builder, end: int) -> None:
+    builder.write("m.tar", tarred(a=b"a", b=b"b", c=b"c")[:end])
+    for wanted in (model(files={"a": "m.tar#a"}), model(source="m.tar", unpack=True)):
+        with pytest.raises(SourceError, match="damaged"):
+            builder.lock(wanted)
+
+
+@pytest.mark.parametrize("place", [HEADER_OF_B, HEADER_OF_B + 148, HEADER_OF_B + 300])
+def test_a_tar_with_a_damaged_header_does_not_end_there(builder: Builder, place: int) -> None:
+    content = bytearray(tarred(a=b"a", b=b"b", c=b"c"))
+    content[place] ^= 1
+    builder.write("m.tar", content)
+    with pytest.raises(SourceError, match="damaged"):
+        builder.lock(model(source="m.tar", unpack=True))
+
+
+@pytest.mark.parametrize("place", [-5, -1])
+def test_the_check_behind_the_end_of_a_compressed_tar_is_compared(builder: Builder, place: int) -> None:
+    content = bytearray(gzip.compress(tarred(a=b"a")))
+    content[place] ^= 1
+    builder.write("m.tar.gz", content)
+    with pytest.raises(SourceError, match="damaged"):
+        builder.lock(model(source="m.tar.gz", unpack=True))
+
+
+def test_the_digest_beside_unpack_is_that_of_the_archive(builder: Builder) -> None:
+    content = tarred(**TREE)
+    with counting(content) as (url, _):
+        builder.write("m.tar", content)
+        for source in ("m.tar", f"{url}/m.tar"):
+            right, wrong = f"{source}#sha256={sha256(content).hexdigest()}", f"{source}#sha256={'0' * 64}"
+            lock = builder.lock(model(source=right, unpack=True))
+            assert len(files(lock)) == 4
+            builder.elsewhere().fetch(lock)
+            assert builder.lock(model(source=right, unpack=True), previous=lock) == lock
+            with pytest.raises(DigestMismatchError):
+                builder.lock(model(source=wrong, unpack=True))
+    with pytest.raises(ManifestError, match="has no digest of its own"):
+        builder.lock(model(source=f"m.tar#top/#sha256={'0' * 64}", unpack=True))
+
+
+@pytest.mark.parametrize("fragment", ["member", f"sha256={'0' * 64}", "a.onnx"])
+@pytest.mark.parametrize("source", ["w", "w/*.onnx"])
+def test_a_member_or_a_digest_of_a_whole_folder_is_refused_and_not_passed_over(
+    builder: Builder, source: str, fragment: str
+) -> None:
+    builder.write("w/a.onnx", b"a")
+    builder.write("w/b.onnx", b"b")
+    with pytest.raises(ManifestError, match="has several files"):
+        builder.lock(model(source=f"{source}#{fragment}"))
+
+
+def test_a_pattern_finds_nothing_behind_a_link_to_a_folder_outside(builder: Builder) -> None:
+    builder.write("outside/secret.onnx", b"s")
+    builder.write("w/sub/a.onnx", b"a")
+    (builder.folder / "w" / "link").symlink_to("../outside")
+    with pytest.raises(SourceError, match="leads out of its folder"):
+        builder.lock(model(source="w/*/*.onnx"))
+    assert list(paths(builder.lock(model(source="w/**/*.onnx")))) == ["sub/a.onnx"]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "family", "words"),
+    [
+        ("w/**x", ManifestError, "alone between two slashes"),
+        ("w/a.onnx/*.onnx", SourceNotFoundError, "matches no file"),
+        ("w/*/../../secret*", SourceError, "leads out of its folder"),
+        ("w/[", SourceNotFoundError, "matches no file"),
+    ],
+)
+def test_a_pattern_that_cannot_be_is_told_as_such(
+    builder: Builder, pattern: str, family: type[Exception], words: str
+) -> None:
+    builder.write("secret", b"s")
+    builder.write("w/a.onnx", b"a")
+    builder.write("w/sub/b.onnx", b"b")
+    with pytest.raises(family, match=words):
+        builder.lock(model(source=pattern))
+
+
+def test_two_stars_at_the_end_are_all_files_below(builder: Builder) -> None:
+    builder.write("w/a.onnx", b"a")
+    builder.write("w/sub/.hidden", b"b")
+    assert list(paths(builder.lock(model(source="w/**")))) == ["a.onnx", "sub/.hidden"]
+
+
+def test_an_archive_counts_as_one_file_to_come_and_files_of_this_machine_as_none(builder: Builder) -> None:
+    builder.write("local.bin", b"l" * 777)
+    with counting(gzip.compress(tarred(**TREE))) as (url, _):
+        unpacked, plain = model(source=f"{url}/m.tar.gz", unpack=True), model(id="n", source=f"{url}/plain.bin")
+        members = model(id="p", files={name: f"{url}/m.tar.gz#{name}" for name in ("other.md", "top/c.txt")})
+        locking = Recorder()
+        lock = builder.lock(unpacked, plain, members, model(id="l", source="local.bin"), reporter=locking)
+        assert locking.expectations == [(2, None)]
+        fetching = Recorder()
+        builder.elsewhere().fetch(lock, fetching)
+        assert fetching.expectations == [(2, None)]
+        assert len(set(fetching.ended)) == 2
+        alone = Recorder()
+        builder.elsewhere().lock(unpacked, reporter=alone)
+        assert alone.expectations == []
+
+
+def test_a_folder_that_is_not_there_names_those_that_are(builder: Builder) -> None:
+    builder.write("m.tar", tarred(**TREE))
+    with pytest.raises(SourceNotFoundError, match="has no folder models/") as caught:
+        builder.lock(model(source="m.tar#models/", unpack=True))
+    assert caught.value.hint == "there are: top/, top/sub/"
+
+
+def test_nothing_of_a_damaged_archive_is_remembered(builder: Builder) -> None:
+    builder.write("m.tar", tarred(**TREE)[:8704])
+    with pytest.raises(SourceError):
+        builder.lock(model(source="m.tar", unpack=True))
+    assert not list((builder.settings.store / "members").rglob("*.json"))
+    with pytest.raises(SourceError):
+        builder.lock(model(files={"a": "m.tar#top/a.onnx"}))
+
+
+def test_a_pattern_that_chooses_nothing_beside_others_that_do_is_told(builder: Builder) -> None:
+    notes = Notes()
+    builder.write("w/a.json", b"{}")
+    builder.write("m.tar", tarred(**TREE))
+    builder.lock(model(source="w", include=["*.json", "onx/*.onnx"]), reporter=notes)
+    builder.lock(model(id="n", source="m.tar", unpack=True, include=["*.md", "*.pt"]), reporter=notes)
+    assert notes.notes == ["m: `include` 'onx/*.onnx' chose no file", "n: `include` '*.pt' chose no file"]

@@ -4,9 +4,10 @@ import hashlib
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -30,11 +31,13 @@ from manifests.errors import (
     SourceDeniedError,
     SourceError,
     SourceNotFoundError,
+    UnknownModelError,
 )
 from manifests.lock import Lock
 from manifests.workflow import WorkflowId
 from roboflow_server import KEY, RoboflowService, roboflow_of
 from runtime import workflows as installed
+from runtime.export import export
 from runtime.root import Root
 
 SPECIFICATION: dict[str, object] = {
@@ -135,6 +138,121 @@ def test_what_lies_there_are_regular_files(desk: Desk) -> None:
         assert flow.path.is_file()
         assert not flow.path.is_symlink()
     assert not any(isinstance(each, str) for each in roboflow(root).values())
+
+
+@pytest.mark.parametrize("padding", [10, 300_000])
+def test_a_client_that_writes_to_its_workflow_writes_to_no_blob_and_recheck_mends_it(desk: Desk, padding: int) -> None:
+    desk.service.workflows["acme/workflows/detect-and-count"] = answer(SPECIFICATION | {"note": "x" * padding})
+    desk.lock(REMOTE)
+    bundle = desk.build().path
+    root = Workshop(desk.folder / "place").site()
+    put(bundle, root)
+    before = roboflow(root)
+    number = root.current()
+    assert number is not None
+    path = root.generation(number) / "roboflow" / REMOTE_PATH
+    path.chmod(0o644)
+    path.write_bytes(b"what the service says by now")
+    assert path.stat().st_nlink == 1
+    put(bundle, root)
+    assert root.current() == number
+    told = CliRunner().invoke(cli, ["install", str(bundle), "--root", str(root.path), "--recheck"])
+    assert told.exit_code == 0
+    assert roboflow(root) == before
+
+
+def test_install_names_the_workflows_that_it_made_active(desk: Desk) -> None:
+    desk.lock(LOCAL, REMOTE)
+    bundle = desk.build().path
+    root = Workshop(desk.folder / "place").site()
+    told = CliRunner().invoke(cli, ["install", str(bundle), "--root", str(root.path)])
+    assert told.exit_code == 0
+    assert "  acme/workflows/detect-and-count (a workflow)\n" in told.stdout
+    again = CliRunner().invoke(cli, ["install", str(bundle), "--root", str(root.path), "--json"])
+    names = ["acme/workflows/detect-and-count", "local/workflows/detect-and-count"]
+    assert json.loads(again.stdout)["workflows"] == names
+
+
+def test_two_lines_with_one_workflow_are_refused_and_a_line_takes_its_own_back(desk: Desk) -> None:
+    desk.lock(LOCAL, REMOTE)
+    root = desk.install()
+    other = Desk(desk.service, desk.folder / "other")
+    asked = {"name": "second", "workflows": [{"file": "./detect-and-count.json"}]}
+    other.write("detect-and-count.json", b'{"steps": []}')
+    locking = other.locking(models=[])
+    other.write("line.json", json.dumps(asked).encode())
+    locking.run(check=False, upgrade=False, sequence=None)
+    with pytest.raises(NamingError, match="is in the bundle line 'line', and in 'second' too"):
+        put(other.build().path, root)
+    desk.lock(REMOTE)
+    (desk.folder / "out.bundle").unlink()
+    put(desk.build().path, root)
+    assert sorted(roboflow(root)) == [REMOTE_PATH]
+    put(other.build().path, root)
+    assert sorted(roboflow(root)) == [REMOTE_PATH, LOCAL_PATH]
+
+
+def test_workflows_are_exported_by_their_ids(desk: Desk) -> None:
+    desk.lock(LOCAL, REMOTE)
+    root = desk.install()
+    ids = ["local/workflows/detect-and-count", "acme/workflows/detect-and-count"]
+    export(ids, desk.folder / "there", "inference", root, reporter=Notes())
+    assert tree(desk.folder / "there") == roboflow(root)
+    done = export([ids[1], "vehicles/1"], desk.folder / "plain", "directory", root, reporter=Notes())
+    assert [each.id for each in done.models] == [ids[1], "vehicles/1"]
+    assert (desk.folder / "plain" / ids[1] / workflow.FILE).is_file()
+    assert (desk.folder / "plain" / "vehicles/1" / "model.bin").is_file()
+    with pytest.raises(UnknownModelError, match="it is a workflow"):
+        export(ids, desk.folder / "hub", "huggingface", root, reporter=Notes())
+
+
+@pytest.mark.parametrize(
+    ("specification", "words"),
+    [
+        ({"steps": [], "note": '"' * 500_000}, "more than 1048576"),
+        ({"steps": [], "note": json.loads("[" * 62 + "]" * 62)}, None),
+        ({"steps": [], "note": json.loads("[" * 63 + "]" * 63)}, "nested more than"),
+    ],
+)
+def test_what_its_own_wrapping_makes_too_large_or_deep_is_refused(
+    desk: Desk, specification: dict[str, object], words: str | None
+) -> None:
+    desk.write("detect-and-count.json", json.dumps(specification).encode())
+    if words is None:
+        assert desk.lock(LOCAL).workflows
+        return
+    with pytest.raises(ManifestError, match=words):
+        desk.lock(LOCAL)
+
+
+def another_package(flow: dict[str, Any], _: dict[str, Any]) -> None:
+    flow["packages"].append(flow["packages"][0] | {"id": "other", "default": False})
+
+
+def another_file(flow: dict[str, Any], _: dict[str, Any]) -> None:
+    flow["packages"][0]["files"].append(flow["packages"][0]["files"][0] | {"path": "x"})
+
+
+def another_path(flow: dict[str, Any], _: dict[str, Any]) -> None:
+    flow["packages"][0]["files"][0]["path"] = "x.json"
+
+
+def another_blob(flow: dict[str, Any], other: dict[str, Any]) -> None:
+    file = other["packages"][0]["files"][0]
+    flow["packages"][0]["files"][0] |= {name: file[name] for name in ("sha256", "size")}
+
+
+@pytest.mark.parametrize("edit", [another_package, another_file, another_path, another_blob])
+def test_a_lock_edited_by_hand_is_built_only_if_clients_could_read_what_it_names(
+    desk: Desk, edit: Callable[[dict[str, Any], dict[str, Any]], None]
+) -> None:
+    desk.lock(LOCAL, REMOTE)
+    written = json.loads((desk.folder / "line.lock.json").read_text())
+    edit(written["workflows"][0], written["workflows"][1])
+    desk.write("line.lock.json", json.dumps(written).encode())
+    with pytest.raises(ManifestError, match="not the one file of this workflow") as caught:
+        desk.build()
+    assert "bundle lock MANIFEST --upgrade local/workflows/detect-and-count" in caught.value.hint
 
 
 def test_the_workflows_of_two_lines_lie_side_by_side(desk: Desk) -> None:

@@ -72,7 +72,7 @@ def command(
         if not signers.models:
             progress.note("no model signatures: they need an ECDSA key; --model-key gives one")
         found = settings(store, offline=offline, mirrors=mirrors)
-        profiling = Profiling.read(Options(), os.environ)
+        profiling = Profiling.of(Options(), os.environ)
         built = Building(source, found, progress, profiling).run(out, signers, folder=form == "folder")
     if as_json:
         show_json(_document(built))

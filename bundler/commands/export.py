@@ -23,6 +23,8 @@ def command(
 ) -> None:
     """Copy the installed models ID (or alias) into DIR, to rsync or mount elsewhere. DIR needs no root and no bundle.
 
+    A workflow is exported by its own ID, beside the models that it asks for, with `inference` or `directory`.
+
     \b
     directory    DIR/ID/...                   AIM, vLLM, people; signatures in DIR/.signatures
     huggingface  DIR/models--ORG--NAME/...    HF_HUB_CACHE=DIR

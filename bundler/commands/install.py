@@ -34,7 +34,7 @@ def command(*, bundle: Path, root: Path | None, allow_older: bool, recheck: bool
 
     from bundler.commands.progress import reporter
     from bundler.installation import install_line
-    from runtime import install
+    from runtime import install, workflows
     from runtime.root import Root
     from runtime.settings import locate_root
 
@@ -43,8 +43,9 @@ def command(*, bundle: Path, root: Path | None, allow_older: bool, recheck: bool
         done = install.install(
             bundle, place, allow_older=allow_older, recheck=recheck, now=datetime.now(UTC), reporter=progress
         )
+    flows = [flow.id for flow in workflows.installed(place) if flow.line == done.line]
     if as_json:
-        show_json({"root": str(place.path), **_document(done)})
+        show_json({"root": str(place.path), **_document(done), "workflows": flows})
         return
     if not done.changed:
         show(f"{done.line} {done.sequence} is installed already (generation {done.generation}); nothing to do")
@@ -53,6 +54,8 @@ def command(*, bundle: Path, root: Path | None, allow_older: bool, recheck: bool
     show(f"  staged {size(done.staged)}, found here {size(done.reused)}")
     for model in done.models:
         show(f"  {model}")
+    for flow in flows:
+        show(f"  {flow} (a workflow)")
     for name in done.gone:
         show(f"  no longer in {done.line}: {name}")
     for kit in done.kits:

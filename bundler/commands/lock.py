@@ -76,7 +76,7 @@ def command(
 
     target = out or lock_path(manifest)
     options = Options(gpus, gpu_count, precision, metric)
-    profiling = Profiling.read(options, os.environ)
+    profiling = Profiling.of(options, os.environ)
     with reporter(quiet=quiet, as_json=as_json) as progress:
         found = settings(store, offline=offline, mirrors=mirrors)
         locking = Locking(manifest, target, found, progress, profiling, chooses=bool(options))

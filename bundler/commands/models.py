@@ -46,7 +46,7 @@ def show_(*, model_id: str, root: Path | None, as_json: bool) -> None:
         return
     show(f"{model.id}  {model.task}  {model.architecture or ''}".rstrip())
     for package in model.packages:
-        show(f"  {package.id}  {folder(package)}")
+        show(f"  {package.id}  {folder(package)}" + ("" if package.trusted else "  not vouched for by its service"))
         for name in package.files:
             show(f"    {name}")
 
@@ -58,6 +58,8 @@ def _facts(package: InstalledPackage, folder: Path) -> dict[str, object]:
         "quantization": package.quantization,
         "opset": package.opset,
         "static_batch": package.static_batch,
+        "trusted": package.trusted,
+        "incompatible_providers": package.incompatible_providers,
         "directory": str(folder),
         "files": package.files,
     }

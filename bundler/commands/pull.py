@@ -5,13 +5,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bundler.commands.extras import require
-from bundler.commands.options import json_option, quiet_option, settings
+from bundler.commands.extras import require_build
+from bundler.commands.options import json_option, mirror_option, quiet_option, settings
 from bundler.commands.output import show, show_json
 from bundler.commands.push import checked_address, plain_http_option
 from manifests.errors import size
 
 if TYPE_CHECKING:
+    from bundler.mirrors import Mirror
     from bundler.registry.address import Address
 
 
@@ -20,9 +21,19 @@ if TYPE_CHECKING:
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="[default: LINE-SEQUENCE.bundle]")
 @click.option("--form", type=click.Choice(["tar", "folder"]), default="tar", show_default=True)
 @plain_http_option
+@mirror_option
 @json_option
 @quiet_option
-def command(*, address: "Address", out: Path | None, form: str, plain_http: bool, as_json: bool, quiet: bool) -> None:
+def command(
+    *,
+    address: "Address",
+    out: Path | None,
+    form: str,
+    plain_http: bool,
+    mirrors: tuple["Mirror", ...],
+    as_json: bool,
+    quiet: bool,
+) -> None:
     """Bring a bundle out of an OCI registry: the bytes that `bundle build` wrote, in either form.
 
     A digest does for the tag: oci://HOST/NAME@sha256:HEX. Every blob is compared with its digest, and the bundle has
@@ -30,14 +41,15 @@ def command(*, address: "Address", out: Path | None, form: str, plain_http: bool
 
     Example: bundle pull oci://registry.example.com/models/line:line-1 -o line-1.bundle
     """
-    require(("requests", "build"), ("urllib3", "build"))
+    require_build()
     from bundler.commands.progress import reporter
     from bundler.registry.pull import pull
 
     if address.path:
         raise click.UsageError(f"a bundle is pulled as a whole: {address}")
     with reporter(quiet=quiet, as_json=as_json) as progress:
-        done = pull(address, out, settings(None), progress, folder=form == "folder", plain_http=plain_http)
+        found = settings(None, mirrors=mirrors)
+        done = pull(address, out, found, progress, folder=form == "folder", plain_http=plain_http)
     if as_json:
         show_json(
             {

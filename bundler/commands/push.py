@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bundler.commands.extras import require
+from bundler.commands.extras import require_build
 from bundler.commands.options import bundle_argument, json_option, quiet_option, settings
 from bundler.commands.output import show, show_json
 from manifests.errors import ManifestError, size
@@ -44,7 +44,7 @@ def command(*, bundle: Path, address: "Address", plain_http: bool, as_json: bool
 
     Example: bundle push line-1.bundle oci://registry.example.com/models/line
     """
-    require(("requests", "build"), ("urllib3", "build"))
+    require_build()
     from bundler.commands.progress import reporter
     from bundler.registry.push import push
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from bundler.commands.extras import require_build
 from bundler.commands.options import json_option, quiet_option, store_option
 from bundler.commands.output import show_json
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 def store_folder(store: Path | None) -> Path:
     """The store, whatever is wrong with other settings."""
+    require_build()
     from bundler.places import expanded
     from bundler.settings import store_path
 
@@ -30,10 +32,10 @@ def store_folder(store: Path | None) -> Path:
 @click.option("--yes", is_flag=True, help="Remove without asking; needed where nobody can answer.")
 @click.option(
     "--keep-days",
-    type=click.IntRange(min=0),
+    type=click.IntRange(0, 36_500),
     default=7,
     show_default=True,
-    help="What is so young stays: unfinished downloads, and files of no known lock.",
+    help="What is so young stays: unfinished downloads, indexes, files of no known lock, or of one that is gone.",
 )
 @store_option
 @json_option
@@ -42,8 +44,8 @@ def gc(*, locks: tuple[Path, ...], store: Path | None, as_json: bool, **options:
     """Remove what no lock needs. What goes is shown before.
 
     Kept is what these locks need, and those in these folders (*.lock.json); without any, the locks that were resolved
-    or built with this store, as they are now. What goes is fetched again if it is needed, while its source has it. No
-    build may run; one that starts waits.
+    or built with this store, as they are now and as they were last built. What goes is fetched again if it is needed,
+    while its source has it. No build may run; one that starts waits.
 
     Example: bundle store gc --dry-run
     """

@@ -42,6 +42,7 @@ def stats_document(found: "Stats") -> dict[str, object]:
         "store": str(found.path),
         "blobs": found.blobs,
         "incomplete_blobs": found.incomplete,
+        "outdated_blobs": found.outdated,
         "damaged_recipes": found.damaged,
         "chunks": found.chunks,
         "raw_bytes": found.raw,
@@ -77,7 +78,7 @@ def show_verified(found: "Verified", removed: Sequence[Path]) -> None:
     if found.orphans:
         show(f"  {found.orphans} chunks of no blob; `bundle store gc` removes them")
     if found.outdated:
-        show(f"  {found.outdated} blobs were encoded by another libzstd: the next build fetches them again")
+        show(f"  {found.outdated} blobs were encoded by another libzstd: the next build encodes them anew")
     _warn_of_foreign(found.foreign)
 
 
@@ -111,21 +112,38 @@ def show_plan(found: "Plan") -> None:
     """What stays because of which lock, and what goes, by part and by model."""
     for lock in found.kept_locks:
         show(f"kept: {_lock_text(lock)}, {len(lock.files)} files")
-        if lock.reason:
-            talk(f"  it cannot be read ({lock.reason}): what it was built from is kept")
+        if why := _why_kept(lock):
+            talk(f"  {why}")
     for lock in found.other_locks:
         show(f"not kept: {_lock_text(lock)}")
-    show(f"stays: {found.kept_blobs} blobs, {found.kept_chunks.files} chunks, {size(found.kept_chunks.size)}")
-    if found.young_blobs:
-        show(f"  {found.young_blobs} of them are of no lock that is known here, and young: see --keep-days")
-    if (amount := found.kept_downloads).files:
-        show(f"stays: {amount.files} unfinished downloads, {size(amount.size)}, young or under way: see --keep-days")
+    _show_staying(found)
     for part in found.going:
         if (amount := found.amount(part)).files:
             show(f"goes: {part.value}: {amount.files}, {size(amount.size)}")
     for name, count in sorted(found.blobs.items()):
         show(f"  {name}: {count} files")
     _warn_of_foreign(found.foreign)
+
+
+def _show_staying(found: "Plan") -> None:
+    show(f"stays: {found.kept_blobs} blobs, {found.kept_chunks.files} chunks, {size(found.kept_chunks.size)}")
+    if found.young_blobs:
+        show(f"  {found.young_blobs} of them are of no lock that is known here, and young: see --keep-days")
+    if (amount := found.outdated_chunks).files:
+        show(f"stays: {amount.files} chunks of another libzstd, {size(amount.size)}: the next build encodes them anew")
+    if (amount := found.kept_downloads).files:
+        show(f"stays: {amount.files} unfinished downloads, {size(amount.size)}, young or under way: see --keep-days")
+
+
+def _why_kept(lock: "Known") -> str:
+    """Of a lock that is not simply there."""
+    from bundler.housekeeping.known import State
+
+    if lock.state is State.GONE:
+        return "it was there not long ago: what it was built from is kept, see --keep-days"
+    if lock.state is State.AWAY:
+        return "what it was built from is kept; to remove that, name the locks to keep"
+    return f"it cannot be read ({lock.reason}): what it was built from is kept" if lock.reason else ""
 
 
 def show_end(found: "Plan", *, is_done: bool) -> None:
@@ -147,6 +165,7 @@ def plan_document(found: "Plan", *, is_done: bool) -> dict[str, object]:
             "blobs": found.kept_blobs,
             "young_blobs": found.young_blobs,
             "chunks": _amount(found.kept_chunks),
+            "outdated_chunks": _amount(found.outdated_chunks),
             "partial_downloads": _amount(found.kept_downloads),
         },
         "other_locks": [_lock_document(lock) for lock in found.other_locks],
@@ -162,6 +181,8 @@ def _beside(found: "Stats") -> Iterable[str]:
     """What is in a store beside whole blobs, where there is any."""
     if found.incomplete or found.damaged:
         yield f"{found.incomplete + found.damaged} blobs cannot be read; the next build fetches them again"
+    if found.outdated:
+        yield f"{found.outdated} blobs were encoded by another libzstd; the next build encodes them anew"
     if found.orphans.files:
         yield f"{found.orphans.files} chunks of no blob, {size(found.orphans.size)}; `bundle store gc` removes them"
     if found.downloads.files:
@@ -171,7 +192,7 @@ def _beside(found: "Stats") -> Iterable[str]:
     yield f"{found.members} members of archives remembered"
     yield f"{found.indexes.files} indexes of bundles kept, {size(found.indexes.size)}"
     for each in found.profiles:
-        use = "" if each.live else "; of another libzstd, and never used again: `bundle store gc` removes them"
+        use = "" if each.live else "; of another libzstd: the next build encodes anew what it needs of them"
         yield f"encoder {each.name}: {each.chunks.files} chunks, {size(each.chunks.size)}{use}"
 
 

@@ -82,7 +82,7 @@ def _unfinished(folder: Path) -> Iterator[Finding]:
 
 
 def _outdated(path: Path) -> Iterator[Finding]:
-    """Chunks that another libzstd made are never read again: they would not be the same bytes."""
+    """Chunks that another libzstd made are not carried: they would not be the same bytes."""
     if names := [folder.name for folder in Shelf(path).profiles() if not folder.live]:
-        what = f"chunks of another libzstd, of no use to this program: {listing(names)}"
+        what = f"chunks of another libzstd: the next build encodes anew what it needs of {listing(names)}"
         yield SUBJECT.note("store-outdated", what, fix="bundle store gc --dry-run")

@@ -4,13 +4,22 @@
 """
 
 from dataclasses import dataclass
+from typing import Final
+from urllib.parse import urlsplit
 
 import requests
 
+from bundler.fetching.asking import Request
 from bundler.fetching.partial import Version
 from bundler.fetching.spans import Span
 from bundler.http import BrokenOffError
 from bundler.sources.urls import shown
+from manifests.errors import SourceError
+
+_PAGES: Final = frozenset({"text/html", "application/xhtml+xml"})
+_PAGE_NAMES: Final = (".html", ".htm", ".xhtml")
+_LONGEST: Final = 18
+"""Digits of a length that a disk could hold."""
 
 
 class StartOverError(Exception):
@@ -50,15 +59,33 @@ class Part:
             raise StartOverError(f"{where} sent another part than was asked for", ranges=False)
 
 
+def refuse_page(response: requests.Response, request: Request) -> None:
+    """`SourceError` for a page of HTML where a file is asked for whose digest nobody knows: a login page, mostly."""
+    kind = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    if request.digest is None and kind in _PAGES and not urlsplit(request.url).path.lower().endswith(_PAGE_NAMES):
+        raise SourceError(
+            f"{request.subject}: {shown(response.url)} gives a web page in place of a file: a sign-in page?",
+            hint="credentials come from ~/.netrc or the file of headers; if the page is what you want, give its sha256",
+        )
+
+
 def version_of(response: requests.Response) -> Version:
     """Which version of the file it is, with the size of the whole file."""
-    size: int | None = None
     if is_part(response):
         total = range_of(response).rpartition("/")[2]
-        size = int(total) if total.isdecimal() else None
-    elif (length := response.headers.get("Content-Length", "")).isdecimal():
-        size = int(length)
+        size = _length(total, response)
+    else:
+        size = _length(response.headers.get("Content-Length", ""), response)
     return Version(response.headers.get("ETag", ""), response.headers.get("Last-Modified", ""), size)
+
+
+def _length(text: str, response: requests.Response) -> int | None:
+    """What a header says; None where it says no number."""
+    if not text.isdecimal():
+        return None
+    if len(text) > _LONGEST:
+        raise SourceError(f"{shown(response.url)} announces a length that no disk holds")
+    return int(text)
 
 
 def is_part(response: requests.Response) -> bool:

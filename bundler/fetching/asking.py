@@ -24,15 +24,17 @@ class Ranges:
 class Request:
     """One file to download: into `target`, and what is known of it before.
 
-    `authorization` gives the header of that name, anew for each try; it goes to the URL's own origin only.
+    `authorization` gives the header of that name, anew for each try; it goes to the URL's own origin only. `fresh`
+    gives the URL anew for each try, in place of `url`.
     """
 
-    url: str
+    url: str = field(repr=False)
     target: Path
     subject: str
     size: int | None = None
     digest: Digest | None = None
     authorization: Callable[[], str | None] | None = field(default=None, repr=False, compare=False)
+    fresh: Callable[[], str] | None = field(default=None, repr=False, compare=False)
     copies: int = 0
     """How many times over its reader writes what it reads onto the same disk: for the room that is asked for."""
     ranges: Ranges = Ranges()
@@ -49,9 +51,8 @@ class Asking:
     def open(self, headers: Mapping[str, str]) -> requests.Response:
         """One try. Errors: `BrokenOffError`, `SourceError`."""
         request = self.request
-        return self.client.open(
-            request.url, subject=request.subject, headers=headers, authorization=request.authorization
-        )
+        url = request.url if request.fresh is None else request.fresh()
+        return self.client.open(url, subject=request.subject, headers=headers, authorization=request.authorization)
 
     def check_running(self) -> None:
         """`SourceUnreachableError` once the client was stopped."""

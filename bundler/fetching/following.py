@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 _LEAST: Final = 1 << 20
 """A smaller file is read when it is whole: a thread would cost more than it gains."""
 _BUFFER: Final = 256 << 10
+_HASHED: Final = 2 << 20
+"""Bytes that are hashed at once: beyond `_BUFFER` they are read without another copy."""
 
 
 class Read(Protocol):
@@ -47,9 +49,9 @@ class Hashed:
     digest: Digest
 
 
-def hashed(stream: BinaryIO, size: int) -> Hashed:  # noqa: ARG001 - a reader like any other
+def hashed(stream: BinaryIO, size: int) -> Hashed:
     """The reader that keeps nothing."""
-    hasher, buffer = hashlib.sha256(), memoryview(bytearray(_BUFFER))
+    hasher, buffer = hashlib.sha256(), memoryview(bytearray(min(size, _HASHED) or 1))
     while count := stream.readinto(buffer):  # type: ignore[attr-defined]  # every binary stream of Python has it
         hasher.update(buffer[:count])
     return Hashed(Digest(hasher.digest()))
@@ -118,22 +120,25 @@ class _Arrivals:
         self._spans = Spans(spans)
         self._size = size
         self._changed = Condition()
+        self._wanted = 0
         self._is_abandoned = False
 
     def add(self, span: Span) -> None:
         with self._changed:
             self._spans.add(span)
-            self._changed.notify_all()
+            if self._spans.reach >= self._wanted:
+                self._changed.notify_all()
 
     def abandon(self) -> None:
         with self._changed:
             self._is_abandoned = True
             self._changed.notify_all()
 
-    def beyond(self, at: int) -> int:
-        """How far can be read from `at`; no further only at the end of the file."""
+    def beyond(self, at: int, most: int) -> int:
+        """How far can be read once `most` bytes from `at` on are here, or all that there are: waking often is dear."""
         with self._changed:
-            while not self._is_abandoned and self._spans.reach <= at < self._size:
+            self._wanted = min(at + most, self._size)
+            while not self._is_abandoned and self._spans.reach < self._wanted:
                 self._changed.wait()
             if self._is_abandoned:
                 raise _AbandonedError
@@ -153,9 +158,10 @@ class _Stream(io.RawIOBase):
         return True
 
     def readinto(self, buffer: "WriteableBuffer", /) -> int:
-        reach = self._arrivals.beyond(self._at)
+        view = memoryview(buffer)
+        reach = self._arrivals.beyond(self._at, len(view))
         self._check()
-        count = self._file.readinto(memoryview(buffer)[: reach - self._at])
+        count = self._file.readinto(view[: reach - self._at])
         if count == 0 and reach > self._at:
             raise StorageError("a download became shorter while it was read")
         self._at += count

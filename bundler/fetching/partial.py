@@ -78,7 +78,7 @@ class Partial:
                 state = json.loads(_bounded(self._state, _VERSION_LIMIT))
                 ranged, boot = bool(state.pop("ranged", False)), state.pop("boot", "")
                 version = Version(**state)
-            except (FileNotFoundError, ValueError, TypeError, AttributeError):
+            except (FileNotFoundError, ValueError, TypeError, AttributeError, RecursionError):
                 return None
             if not size or not version.validator:
                 return None

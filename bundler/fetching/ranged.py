@@ -27,7 +27,7 @@ from bundler.sources.urls import shown
 from manifests.errors import SourceError
 from manifests.publish import translated
 
-_NOTED: Final = 1 << 20
+_NOTED: Final = 4 << 20
 """Bytes of each part under way that a kill may lose."""
 
 

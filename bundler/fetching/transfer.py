@@ -16,6 +16,7 @@ from bundler.fetching.answers import (
     cut_short,
     is_part,
     range_of,
+    refuse_page,
     starts_at,
     version_of,
 )
@@ -110,6 +111,7 @@ class Transfer:
             return self._begin_ranged(version, First(response, is_whole=False))
 
     def _begin_whole(self, response: requests.Response, version: Version) -> Whole:
+        refuse_page(response, self._request)
         if self._fits(version) and response.headers.get("Accept-Ranges", "").strip().lower() == "bytes":
             return self._begin_ranged(version, First(response, is_whole=True))
         self._prepare(version, ranged=False)

@@ -10,9 +10,9 @@ from bundler.housekeeping import known
 from bundler.housekeeping.shelf import Entry
 from manifests import chunk_file, index
 from manifests.digest import ChunkAlgorithm
-from manifests.errors import BundleError, CorruptStoreError, FormatError, UnsupportedFormatError
+from manifests.errors import BundleError, CorruptStoreError, FormatError, StorageError, UnsupportedFormatError
 from manifests.recipe import Recipe
-from manifests.store import MEMBER_LIMIT, decode_member, member_name, read_file, read_recipe
+from manifests.store import MEMBER_LIMIT, decode_member, is_lost, member_name, read_file, read_recipe
 
 
 def read_chunk(path: Path, algorithm: ChunkAlgorithm, digest: bytes) -> bytes:
@@ -31,7 +31,7 @@ def read_whole_recipe(entry: Entry) -> Recipe:
     try:
         found = read_recipe(entry.path)
     except OSError as error:
-        raise CorruptStoreError(_told(error)) from error
+        raise _unread(entry.path, error) from error
     if found.digest.hex != entry.name:
         raise CorruptStoreError("it is another recipe than its name says")
     return found
@@ -69,7 +69,7 @@ def _content(path: Path) -> bytes:
     except FileNotFoundError as error:
         raise CorruptStoreError("it is missing") from error
     except OSError as error:
-        raise CorruptStoreError(_told(error)) from error
+        raise _unread(path, error) from error
 
 
 def _reason(check: Callable[[], object]) -> str:
@@ -82,8 +82,17 @@ def _reason(check: Callable[[], object]) -> str:
     except FileNotFoundError:  # removed at this moment
         return ""
     except OSError as error:
+        if not is_lost(error):
+            raise _unread(None, error) from error
         return _told(error)
     return ""
+
+
+def _unread(path: Path | None, error: OSError) -> StorageError:
+    """A file that only this user, or this moment, cannot read is not damaged: nothing may be removed for that."""
+    if is_lost(error):
+        return CorruptStoreError(_told(error))
+    return StorageError(f"{path or error.filename}: {error.strerror}", hint="run as the owner of the store")
 
 
 def _told(error: OSError) -> str:

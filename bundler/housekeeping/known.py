@@ -1,7 +1,9 @@
 """The locks that a store was used for: remembered by where they lie, so that gc knows what is still needed.
 
-* What a lock says now counts, not what it said when it was built. One that is gone protects nothing.
-* One that is there and cannot be read protects what it was built from: nothing is lost to a merge that is under way.
+* What a lock says now counts, and what it was last built from here: another branch may be checked out for an hour.
+* One that cannot be read, or whose disk is not mounted, protects what it was built from.
+* One that is gone may have been moved: gc asks how long ago it was last used, or seen by gc.
+* A record that cannot be read may be of any lock: gc guesses nothing.
 * A path says much of a machine: it stays in the store, and is never in a bundle.
 """
 
@@ -9,14 +11,14 @@ import hashlib
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
-from bundler.housekeeping.shelf import Shelf
+from bundler.housekeeping.shelf import Entry, Shelf
 from manifests import canonical, lock
 from manifests.errors import BundleError, FormatError, ManifestError, UnsupportedFormatError, listing
 from manifests.lock import Lock
@@ -26,9 +28,8 @@ from manifests.store import read_file
 FORMAT: Final = 1
 SUFFIX: Final = ".lock.json"
 _MAXIMUM_SIZE: Final = 2 * lock.MAXIMUM_SIZE
-_MAXIMUM_DEPTH: Final = 8
-"""Folders below one that is given, in which locks are looked for."""
 _MAXIMUM_FOLDERS: Final = 20_000
+"""Folders in and below one that is given, in which locks are looked for."""
 _MAXIMUM_BEFORE: Final = 4096
 """Files that a lock had before and has no more, whose names are remembered: to say what it is that goes."""
 
@@ -38,22 +39,30 @@ class State(StrEnum):
 
     THERE = "there"
     GONE = "gone"
+    AWAY = "on a disk that is not mounted"
     UNREADABLE = "unreadable"
 
 
 class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What is remembered. `path` is that of the lock in hex, as a path need not be text; names by SHA-256 in hex."""
+    """What is remembered. `path` is that of the lock in hex, as a path need not be text; names by SHA-256 in hex.
+
+    `mount` is where the disk of the lock was mounted, in hex as well. The file's time says when the lock was last seen.
+    """
 
     before: dict[str, str]
     files: dict[str, str]
     format: int
     line: str
     path: str
+    mount: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A lock that counts, or did: `files` are the names of its files by SHA-256 in hex; no `record` if it was given."""
+    """A lock that counts, or did: `files` are the names of its files by SHA-256 in hex; no `record` if it was given.
+
+    `built` are those that it had when it was last used here, `seen` when it last was, in seconds.
+    """
 
     path: Path
     line: str
@@ -63,10 +72,20 @@ class Known:
     record: Path | None = None
     sequence: int | None = None
     reason: str = ""
+    built: Mapping[str, str] = field(default_factory=dict)
+    seen: float = 0
+
+    @property
+    def needed(self) -> set[str]:
+        """The blobs that it protects."""
+        return {*self.files, *self.built}
 
 
 def register(store: Path, path: Path, locked: Lock) -> None:
-    """Remember in the store at `store` that the lock in the file `path` was resolved or built here."""
+    """Remember in the store at `store` that the lock in the file `path` is resolved or built here, now.
+
+    The store is open meanwhile: between what was fetched and its record no gc comes.
+    """
     place = os.fsencode(os.path.realpath(path))
     target = store / "locks" / hashlib.sha256(place).hexdigest()
     files = _names(locked)
@@ -76,28 +95,47 @@ def register(store: Path, path: Path, locked: Lock) -> None:
     except (OSError, FormatError):
         before = {}
     kept = dict(sorted(before.items())[:_MAXIMUM_BEFORE])
-    content = canonical.encode(Record(kept, files, FORMAT, locked.line, place.hex()))
+    content = canonical.encode(Record(kept, files, FORMAT, locked.line, place.hex(), _mount(place).hex()))
     try:
         unchanged = read_file(target, limit=len(content)) == content
     except OSError:
         unchanged = False
-    if not unchanged:
+    if unchanged:
+        touch(target)
+    else:
         publish(target, content)
 
 
+def touch(record: Path) -> None:
+    """Note that the lock of a record was seen now. That of another user is left as it is."""
+    with suppress(OSError):
+        os.utime(record)
+
+
 def known(shelf: Shelf) -> tuple[Known, ...]:
-    """Every lock that was registered, as it is now; a record that cannot be read names nothing, and is passed over."""
+    """Every lock that was registered, as it is now; a record that cannot be read is passed over."""
+    return remembered(shelf)[0]
+
+
+def remembered(shelf: Shelf) -> tuple[tuple[Known, ...], tuple[Path, ...]]:
+    """Every lock that was registered, as it is now, and the records that cannot be read."""
     found: list[Known] = []
+    unread: list[Path] = []
     for entry in shelf.locks():
-        with suppress(OSError, FormatError):
-            found.append(_as_it_is(entry.path, check(entry.path)))
-    return tuple(sorted(found, key=lambda each: each.path))
+        try:
+            found.append(_as_it_is(entry, check(entry.path)))
+        except FileNotFoundError:  # removed at this moment
+            continue
+        except (OSError, FormatError):
+            unread.append(entry.path)
+    return tuple(sorted(found, key=lambda each: each.path)), tuple(unread)
 
 
 def check(path: Path) -> Record:
     """The record in a file of the store. Errors: `FormatError`, `OSError`."""
     record = _read(path)
-    if hashlib.sha256(_place(record, path)).hexdigest() != path.name:
+    _hex(record.mount, path)
+    if hashlib.sha256(_hex(record.path, path)).hexdigest() != path.name:
         raise FormatError(f"{path}: the record of another lock than its name says")
     return record
 
@@ -106,7 +144,8 @@ def given(paths: Iterable[Path]) -> tuple[Known, ...]:
     """The locks in these files, and in these folders. Errors: `ManifestError` for one that cannot be read, or none."""
     found: dict[Path, Known] = {}
     for path in paths:
-        is_folder = path.is_dir()
+        with translated(path):
+            is_folder = path.is_dir()
         named = [_given(Path(os.path.realpath(each)), searched=is_folder) for each in _candidates(path)]
         locks = [each for each in named if each is not None]
         if not locks:
@@ -140,22 +179,45 @@ def _read(path: Path) -> Record:
     return record
 
 
-def _place(record: Record, subject: Path) -> bytes:
+def _hex(text: str, subject: Path) -> bytes:
     try:
-        return bytes.fromhex(record.path)
+        return bytes.fromhex(text)
     except ValueError as error:
         raise FormatError(f"{subject}: a path is in hex") from error
 
 
-def _as_it_is(source: Path, record: Record) -> Known:
-    path = Path(os.fsdecode(_place(record, source)))
+def _as_it_is(source: Entry, record: Record) -> Known:
+    path = Path(os.fsdecode(bytes.fromhex(record.path)))
+    was = Known(
+        path,
+        record.line,
+        State.THERE,
+        record.files,
+        record.before,
+        source.path,
+        built=record.files,
+        seen=source.modified,
+    )
     try:
         now = _lock(path)
     except (FileNotFoundError, NotADirectoryError):
-        return Known(path, record.line, State.GONE, {}, {**record.before, **record.files}, source)
+        return replace(was, state=State.AWAY if _is_away(record) else State.GONE)
     except (BundleError, OSError) as error:
-        return Known(path, record.line, State.UNREADABLE, record.files, record.before, source, reason=str(error))
-    return Known(path, now.line, State.THERE, _names(now), {**record.before, **record.files}, source, now.sequence)
+        return replace(was, state=State.UNREADABLE, reason=str(error))
+    before = {**record.before, **record.files}
+    return replace(was, line=now.line, files=_names(now), before=before, sequence=now.sequence)
+
+
+def _mount(path: bytes) -> bytes:
+    """Where the disk is mounted on which a file lies: the root, if nowhere else."""
+    folder = os.path.dirname(path)  # noqa: PTH120 - a path need not be text
+    while folder != (above := os.path.dirname(folder)) and not os.path.ismount(folder):  # noqa: PTH120
+        folder = above
+    return folder
+
+
+def _is_away(record: Record) -> bool:
+    return bool(record.mount) and not os.path.ismount(bytes.fromhex(record.mount))
 
 
 def _lock(path: Path) -> Lock:
@@ -192,19 +254,26 @@ def _is_foreign(content: bytes, path: Path) -> bool:
         value = canonical.decode_any_spelling(content, limit=lock.MAXIMUM_SIZE, subject=str(path))
     except FormatError:
         return False
-    return not (isinstance(value, dict) and {"line", "sequence"} & value.keys())
+    return not (isinstance(value, dict) and {"format", "line", "sequence"} & value.keys())
 
 
 def _candidates(path: Path) -> Iterator[Path]:
-    """The file itself, or what is named as a lock in a folder and below it; links to folders are not followed."""
+    """The file itself, or what is named as a lock in a folder and below it, wherever links lead."""
     if not path.is_dir():
         yield path
         return
-    for number, (here, names, files) in enumerate(os.walk(path, onerror=_refuse)):
-        if number >= _MAXIMUM_FOLDERS:
+    seen: set[tuple[int, int]] = set()
+    for here, names, files in os.walk(path, onerror=_refuse, followlinks=True):
+        with translated(Path(here)):
+            status = Path(here).stat()
+        if (status.st_dev, status.st_ino) in seen:
+            names.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        if len(seen) > _MAXIMUM_FOLDERS:
             raise ManifestError(f"{path} has more than {_MAXIMUM_FOLDERS} folders", hint="name the locks themselves")
-        names[:] = sorted(names) if len(Path(here).relative_to(path).parts) < _MAXIMUM_DEPTH else []
-        yield from (Path(here, name) for name in sorted(files) if name.endswith(SUFFIX))
+        names.sort()
+        yield from (Path(here, name) for name in sorted(files) if name.lower().endswith(SUFFIX))
 
 
 def _refuse(error: OSError) -> None:

@@ -39,7 +39,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """A folder of encoded chunks. Only those of this program, which are `live`, are ever read."""
+    """A folder of encoded chunks. Those of this program are `live`; others it can encode anew."""
 
     name: str
     path: Path
@@ -59,7 +59,11 @@ class Shelf:
     def profiles(self) -> Iterator[Profile]:
         """Every folder of chunks."""
         live = {profile(algorithm) for algorithm in ChunkAlgorithm}
+        own = {os.path.realpath(self.path / "chunks" / name) for name in live}
         for name, path in self._folders(self.path / "chunks", _PROFILE):
+            if name not in live and os.path.realpath(path) in own:  # a link to what is in use
+                self._stranger(path)
+                continue
             yield Profile(name, path, ChunkAlgorithm(name.rpartition("-")[2]), name in live)
 
     def chunks(self, folder: Profile) -> Iterator[Entry]:

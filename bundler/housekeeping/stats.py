@@ -10,8 +10,9 @@ from bundler.housekeeping.shelf import Entry, Profile, Shelf
 from manifests.chunk_file import HEAD_SIZE
 from manifests.digest import ChunkAlgorithm
 from manifests.errors import CorruptStoreError
+from manifests.publish import translated
 from manifests.recipe import Recipe
-from manifests.store import looking, read_recipe
+from manifests.store import is_lost, looking, read_recipe
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +52,14 @@ class ProfileStats:
 class Stats:
     """Sizes in bytes: `raw` of all blobs, `distinct` of their chunks each once, `stored` of these as they lie here.
 
-    `incomplete` blobs have lost a chunk, or are encoded by another libzstd; `orphans` are chunks of no blob.
+    `incomplete` blobs have lost a chunk; those that are `outdated` are whole once what another libzstd encoded is
+    encoded anew; `orphans` are chunks of no blob.
     """
 
     path: Path
     blobs: int
     incomplete: int
+    outdated: int
     damaged: int
     chunks: int
     raw: int
@@ -82,42 +85,52 @@ def stats(path: Path, *, locks: Iterable[Path] = ()) -> Stats:
         return _stats(shelf, [*known.known(shelf), *known.given(locks)])
 
 
-def lengths(shelf: Shelf, profiles: Iterable[Profile]) -> dict[ChunkAlgorithm, dict[bytes, int]]:
-    """The chunks that this program reads, by the digest of their raw bytes: the sizes of their files."""
-    return {
-        folder.algorithm: {bytes.fromhex(entry.name): entry.size for entry in shelf.chunks(folder)}
-        for folder in profiles
-        if folder.live
-    }
+def lengths(shelf: Shelf, profiles: Iterable[Profile], *, live: bool = True) -> dict[ChunkAlgorithm, dict[bytes, int]]:
+    """The chunks that this program carries, by the digest of their raw bytes: the sizes of their files.
+
+    With `live=False`, instead those that other encoders made.
+    """
+    found: dict[ChunkAlgorithm, dict[bytes, int]] = {algorithm: {} for algorithm in ChunkAlgorithm}
+    for folder in profiles:
+        if folder.live is live:
+            found[folder.algorithm].update((bytes.fromhex(entry.name), entry.size) for entry in shelf.chunks(folder))
+    return found
 
 
 def recipes(entries: Iterable[Entry]) -> Iterator[tuple[str, Path, Recipe | None]]:
-    """Every recipe by its blob's SHA-256 in hex; None for one that is damaged, or another than its name says."""
+    """Every recipe by its blob's SHA-256 in hex; None for one that is damaged, or another than its name says.
+
+    Errors: `StorageError` for one that may well be whole, and cannot be read now.
+    """
     for entry in entries:
         try:
             found = read_recipe(entry.path)
         except FileNotFoundError:
             continue
-        except (CorruptStoreError, OSError):
+        except (CorruptStoreError, OSError) as error:
+            if isinstance(error, OSError) and not is_lost(error):
+                with translated(entry.path):
+                    raise
             yield entry.name, entry.path, None
             continue
         yield entry.name, entry.path, found if found.digest.hex == entry.name else None
 
 
-def is_whole(recipe: Recipe, here: dict[ChunkAlgorithm, dict[bytes, int]]) -> bool:
-    """Whether every chunk file of a blob is there, as `Store.find` sees it."""
-    found = here.get(recipe.algorithm, {})
-    return all(found.get(chunk.digest, 0) > HEAD_SIZE for chunk in recipe.chunks)
+def is_whole(recipe: Recipe, *here: dict[ChunkAlgorithm, dict[bytes, int]]) -> bool:
+    """Whether every chunk file of a blob is in one of these, as `Store.find` sees it."""
+    places = [found[recipe.algorithm] for found in here]
+    return all(any(place.get(chunk.digest, 0) > HEAD_SIZE for place in places) for chunk in recipe.chunks)
 
 
 def _stats(shelf: Shelf, locks: list[Known]) -> Stats:
     shelf.look_around()
     entries = list(shelf.recipes())  # before the chunks: what a build adds meanwhile is not missed
     profiles = list(shelf.profiles())
-    here = lengths(shelf, profiles)
+    here, others = lengths(shelf, profiles), lengths(shelf, profiles, live=False)
     named: dict[ChunkAlgorithm, dict[bytes, int]] = {algorithm: {} for algorithm in ChunkAlgorithm}
     sizes: dict[str, int] = {}
-    incomplete = damaged = 0
+    incomplete = outdated = damaged = 0
+    older: dict[str, int] = {}
     for digest, _, recipe in recipes(entries):
         if recipe is None:
             damaged += 1
@@ -125,6 +138,9 @@ def _stats(shelf: Shelf, locks: list[Known]) -> Stats:
         named[recipe.algorithm].update((chunk.digest, chunk.length) for chunk in recipe.chunks)
         if is_whole(recipe, here):
             sizes[digest] = recipe.size
+        elif is_whole(recipe, here, others):
+            outdated += 1
+            older[digest] = recipe.size
         else:
             incomplete += 1
     orphans = [size for kind, found in here.items() for digest, size in found.items() if digest not in named[kind]]
@@ -133,6 +149,7 @@ def _stats(shelf: Shelf, locks: list[Known]) -> Stats:
         path=shelf.path,
         blobs=len(sizes),
         incomplete=incomplete,
+        outdated=outdated,
         damaged=damaged,
         chunks=len(present),
         raw=sum(sizes.values()),
@@ -144,7 +161,7 @@ def _stats(shelf: Shelf, locks: list[Known]) -> Stats:
         members=sum(len(records) for _, records in shelf.members()),
         indexes=Amount.of(entry.size for entry in shelf.indexes()),
         leftovers=Amount.of(shelf.leftovers.values()),
-        locks=tuple(_lock_stats(each, sizes) for each in locks),
+        locks=tuple(_lock_stats(each, sizes | older) for each in locks),
         foreign=tuple(sorted(shelf.foreign)),
     )
 

@@ -2,7 +2,7 @@
 
 * Nothing is written, nothing removed: `remove` does that, and looks at each file once more before it does.
 * A few chunks are in memory at once, whatever the size of the store.
-* Chunks of another encoder are never used again: they are not read, and a blob that has only those is no damage.
+* Chunks of another encoder are read when they are encoded anew, not here; a blob that has only those is no damage.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ from manifests.errors import CorruptStoreError
 from manifests.progress import Reporter
 from manifests.publish import sync_folder, translated
 from manifests.recipe import Recipe, RecipeChunk
-from manifests.store import looking, profile
+from manifests.store import looking, profile, read_recipe
 
 T = TypeVar("T")
 THREADS: Final = min(4, os.cpu_count() or 1)
@@ -116,10 +116,34 @@ def _removed(path: Path) -> bool:
 
 
 def _is_still(damage: Damage) -> bool:
-    if damage.kind is not Kind.CHUNK or damage.path.is_dir():
-        return os.path.lexists(damage.path)
+    """Whether it is damaged now: a build may have mended it since, and its source may be gone by now."""
+    if not os.path.lexists(damage.path):
+        return False
+    if damage.path.is_dir():
+        return True
+    if damage.kind is Kind.MEMBER:
+        return bool(checking.wrong_member(damage.path))
+    if damage.kind is Kind.INDEX:
+        return bool(checking.wrong_index(damage.path))
+    if damage.kind is Kind.LOCK:
+        return bool(checking.wrong_lock(damage.path))
+    if damage.kind is Kind.BLOB:
+        return _is_still_lost(damage.path)
     algorithm = ChunkAlgorithm(damage.path.parent.parent.name.rpartition("-")[2])
-    return os.path.lexists(damage.path) and bool(_reason(damage.path, algorithm, bytes.fromhex(damage.path.name)))
+    return bool(_reason(damage.path, algorithm, bytes.fromhex(damage.path.name)))
+
+
+def _is_still_lost(path: Path) -> bool:
+    """Whether a blob cannot be had out of the store; its damaged chunks have been removed before."""
+    hasher, store = hashlib.sha256(), path.parents[3]
+    try:
+        recipe = read_recipe(path)
+        for chunk in recipe.chunks:
+            place = _chunk_path(store, recipe.algorithm, chunk.digest)
+            hasher.update(checking.read_chunk(place, recipe.algorithm, chunk.digest))
+    except (CorruptStoreError, OSError):
+        return True
+    return recipe.digest.hex != path.name or hasher.hexdigest() != path.name
 
 
 def _reason(path: Path, algorithm: ChunkAlgorithm, digest: bytes) -> str:

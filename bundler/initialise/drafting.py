@@ -17,10 +17,15 @@ from bundler.initialise.names import identified, is_generic
 from bundler.initialise.remote import Listed, Surroundings
 from bundler.manifest_file import MAXIMUM_SIZE
 from bundler.sources.reference import FILE, Reference, unescape
-from manifests.errors import SourceError, SourceNotFoundError, printable
+from manifests.errors import ManifestError, SourceError, SourceNotFoundError, printable
 
 _HUB = "hf"
 _LISTED: Final = frozenset({_HUB, "s3", "az"})
+_SERVICE: Final = "roboflow"
+"""What says task, architecture and packages itself, when it is locked."""
+_REGISTRY: Final = "oci"
+_TAG: Final = re.compile(r"(?:@sha256:|:)[^/:]*(?:/.*)?$")
+_ARCHIVES: Final = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.zst", ".tar.xz", ".txz")
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}")
 _NOWHERE: Final = "name a file, a folder or a source: bundle init best.onnx ./folder hf://ORG/NAME"
 
@@ -78,7 +83,8 @@ def _look(source: str, folder: Path, surroundings: Surroundings | None, *, here:
 
 def _local(tree: Tree, given: str, *, here: bool) -> Gathered:
     if Path(given).is_file():
-        return folders.of_file(tree)
+        is_archive = given.lower().endswith(_ARCHIVES) and tree.files
+        return Gathered([_archive(given, tree.files[0].source)]) if is_archive else folders.of_file(tree)
     if local.is_repository_download(tree):
         if not tree.files:
             return Gathered(notes=[f"{printable(tree.name)}: nothing of it was downloaded: skipped"])
@@ -149,6 +155,14 @@ def _unreached(reference: Reference, source: str, reason: str) -> Gathered:
 def _unseen(reference: Reference, source: str) -> Model:
     """A source that is fetched only by `lock`: what its name says."""
     path = (reference.members[-1] if reference.members else reference.location).partition("?")[0]
+    if reference.scheme == _SERVICE:
+        return _of_service(reference, source)
+    if reference.scheme == _REGISTRY:
+        named = _TAG.sub("", path.partition("/")[2])
+        model = Model("/".join(named.split("/")[-2:]), Noted("raw", "carried as it is"), source=source)
+        return replace(model, numbered=False, id_note="")
+    if not reference.members and path.lower().endswith(_ARCHIVES):
+        return _archive(path, source)
     item = Item(path.rstrip("/"), 0, source, lambda _: None)
     if item.suffix != ".onnx":
         return Model(item.stem, Noted("raw", "carried as it is"), source=source)
@@ -157,6 +171,17 @@ def _unseen(reference: Reference, source: str) -> Model:
         Noted("raw", "the file was not read: object-detection, embedding, …?"),
         packages=(Package({"weights.onnx": source}, "onnx"),),
     )
+
+
+def _archive(path: str, source: str) -> Model:
+    name = path.rpartition("/")[2].partition(".")[0]
+    return Model(name, Noted("raw", "carried as it is"), source=source, unpack=True)
+
+
+def _of_service(reference: Reference, source: str) -> Model:
+    if "/workflows/" in reference.location:
+        raise ManifestError(f"{source} is a workflow, not a model", hint=f"workflows: [{{source: {source}}}]")
+    return Model(reference.location, Noted(""), source=source, numbered=False, id_note="")
 
 
 def _hub_id(reference: Reference) -> str:

@@ -31,7 +31,10 @@ class Package:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """One model: a `source`, or `packages`. `id` is what it would like to be called; `notes` stand above it."""
+    """One model: a `source`, or `packages`. `id` is what it would like to be called; `notes` stand above it.
+
+    A task without a value is the source's to say; with `unpack`, the source is an archive and its members the files.
+    """
 
     id: str
     task: Noted
@@ -40,6 +43,7 @@ class Model:
     source: str = ""
     include: tuple[Noted, ...] = ()
     exclude: tuple[Noted, ...] = ()
+    unpack: bool = False
     packages: tuple[Package, ...] = ()
     notes: tuple[str, ...] = ()
     numbered: bool = True

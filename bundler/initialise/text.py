@@ -39,12 +39,15 @@ def _model(model_id: str, model: Model) -> Iterator[str]:
     for note in model.notes:
         yield from _comment(note, 2)
     yield _line("  - id", Noted(model_id, model.id_note))
-    yield _line("    task", model.task)
+    if model.task.value:
+        yield _line("    task", model.task)
     for key, noted in (("architecture", model.architecture), ("license", model.license)):
         if noted is not None:
             yield _line(f"    {key}", noted)
     if model.source:
         yield _line("    source", Noted(model.source))
+        if model.unpack:
+            yield f"    unpack: true{_behind('its members are the files; SOURCE#folder/ takes a part of them')}"
         yield from _patterns("include", model.include)
         yield from _patterns("exclude", model.exclude)
     elif len(model.packages) == 1:

@@ -89,8 +89,13 @@ def _below(folder: Path) -> list[Path]:
 
 
 def _walked(folder: Path) -> Iterator[Path]:
-    for place, _, names in os.walk(folder):
+    for place, _, names in os.walk(folder, onerror=_refuse):
         yield from (Path(place, name) for name in names if name.endswith(".yaml"))
+
+
+def _refuse(error: OSError) -> None:
+    """A folder that cannot be read is not passed over: the profiles in it may be the ones that AIM takes."""
+    raise ManifestError(f"{Path(error.filename).name}: {error.strerror}") from error
 
 
 def _profile(file: Path, top: Path, place: Place) -> Profile:

@@ -3,6 +3,7 @@
 * Options win. The variables mean what they mean to AIM, but for this: AIM takes its default for a value that it does
   not know; here that is an error, because on the site it would choose another model than meant.
 * AIM_PROFILE_ID counts only while no option chooses.
+* What is wrong in the variables is an error for a manifest with profiles, and nothing to one that has none.
 * AIM_ID and AIM_MODEL_ID name a model of the manifest, and say which kind of image will run it.
 """
 
@@ -59,9 +60,21 @@ class Profiling:
     targets: tuple[Target, ...] = ()
     aim_id: str | None = None
     model_id: str | None = None
+    trouble: ManifestError | None = None
+    """What is wrong in the variables, for whoever chooses by them."""
 
     def __bool__(self) -> bool:
-        return bool(self.targets)
+        return bool(self.targets) or self.trouble is not None
+
+    @classmethod
+    def of(cls, options: Options, environ: Mapping[str, str]) -> Self:
+        """As `read`, but an error in the variables alone waits until a profile is to be chosen."""
+        try:
+            return cls.read(options, environ)
+        except ManifestError as error:
+            if options:
+                raise
+            return cls(trouble=error)
 
     @classmethod
     def read(cls, options: Options, environ: Mapping[str, str]) -> Self:
@@ -76,6 +89,8 @@ class Profiling:
 
     def check(self, ids: Iterable[str]) -> None:
         """`ManifestError` if AIM_ID or AIM_MODEL_ID names none of `ids`: the models that have profiles."""
+        if self.trouble is not None:
+            raise self.trouble
         known = sorted(ids)
         for name, value in (("AIM_ID", self.aim_id), ("AIM_MODEL_ID", self.model_id)):
             if value is not None and known and value not in known:

@@ -62,7 +62,7 @@ class Address:
     @property
     def is_loopback(self) -> bool:
         """Whether the registry is on this machine."""
-        return _LOOPBACK.fullmatch(self.host) is not None
+        return is_this_machine(self.host)
 
     def tagged(self, tag: str) -> "Address":
         """The same repository under another tag."""
@@ -72,6 +72,11 @@ class Address:
         """The URL that everything of this repository begins with, without a slash at its end."""
         scheme = "http" if plain_http or self.is_loopback else "https"
         return f"{scheme}://{self.host}/v2/{self.repository}"
+
+
+def is_this_machine(host: str) -> bool:
+    """Whether `host`, with or without a port, and in brackets if it is IPv6, never leaves this machine."""
+    return _LOOPBACK.fullmatch(host) is not None
 
 
 def _quotable(text: str) -> str:

@@ -54,13 +54,11 @@ def working_folder(out: Path, key: str) -> Iterator[Path]:
         make_folder(out.parent)
         if work.is_symlink() or (work.exists() and not work.is_dir()):
             raise StorageError(f"{work} is in the way", hint="remove it, or name another place")
-        work.mkdir(exist_ok=True)
-        busy = f"another process is pulling {out}"
-        held = lock_folder(work, busy=busy)
+        held = _locked(work, busy=f"another process is pulling {out}")
         try:
             for stray in sorted(work.iterdir()):
                 if stray.name != key:
-                    shutil.rmtree(stray)
+                    _remove(stray)
             (work / key / "downloads").mkdir(parents=True, exist_ok=True)
             try:
                 yield work / key
@@ -71,6 +69,21 @@ def working_folder(out: Path, key: str) -> Iterator[Path]:
         finally:
             if held is not None:
                 os.close(held)
+
+
+def _locked(work: Path, *, busy: str) -> int | None:
+    """The lock of the folder, which is made if it is not there; its last holder removes it, at this moment perhaps."""
+    work.mkdir(exist_ok=True)
+    while (held := lock_folder(work, busy=busy)) is None and not work.exists():
+        work.mkdir(exist_ok=True)
+    return held
+
+
+def _remove(stray: Path) -> None:
+    if stray.is_dir() and not stray.is_symlink():
+        shutil.rmtree(stray)
+    else:
+        stray.unlink()
 
 
 class TarLanding:

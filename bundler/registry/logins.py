@@ -18,6 +18,7 @@ from typing import Final, TypeVar
 
 import msgspec
 
+from bundler.answers import NOT_JSON
 from bundler.registry.address import Address
 from manifests.errors import SourceDeniedError, SourceError
 
@@ -85,7 +86,7 @@ def _read(path: Path) -> bytes | None:
 def _decode(content: bytes, kind: type[T], *, subject: str) -> T:
     try:
         return msgspec.json.decode(content, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError):  # their words could quote what lies there
+    except NOT_JSON:  # their words could quote what lies there
         raise SourceError(f"{subject}: not the JSON that `docker login` writes", hint="log in again") from None
 
 

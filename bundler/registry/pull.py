@@ -32,8 +32,10 @@ from bundler.settings import Settings
 from bundler.together import together
 from manifests import envelope, statement
 from manifests.digest import Digest
-from manifests.errors import DiskFullError, FormatError, SourceNotFoundError
+from manifests.errors import DiskFullError, FormatError, NamingError, SourceNotFoundError
+from manifests.errors import size as readable
 from manifests.medium import Medium, open_medium
+from manifests.naming import checked_line
 from manifests.progress import Reporter
 from manifests.publish import translated
 from manifests.statement import Statement
@@ -84,7 +86,7 @@ def pull(
         said = statement.decode(envelope.decode(slot).payload)
         if Part(said.index, said.index_size) != bare.index:
             raise FormatError(f"{subject}: what is signed is about another index than the one carried")
-        carried = replace(bare, reference=f"{said.line}-{said.sequence}")
+        carried = replace(bare, reference=f"{_checked_line(said, subject=subject)}-{said.sequence}")
         named = out or Path(f"{carried.reference}.bundle")
         refuse_a_stranger(named, folder=folder)
         target = Path(os.path.realpath(named)) if folder else named
@@ -100,6 +102,14 @@ def pull(
 
 def _choices(repository: Repository) -> str:
     return repository.known_tags() or f"{repository.address}:TAG; the registry does not say which tags there are"
+
+
+def _checked_line(said: Statement, *, subject: str) -> str:
+    """The line, which becomes a file's name before anything signed was looked at. Errors: `FormatError`."""
+    try:
+        return checked_line(said.line)
+    except NamingError as error:
+        raise FormatError(f"{subject}: {error.message}", hint="no bundle has such a name: ask who pushed it") from error
 
 
 class _Pulling:
@@ -157,7 +167,8 @@ class _Pulling:
         needed = max(0, sum(sizes) + sum(sizes[: self._threads]) - here)
         if needed + _MARGIN > free:
             raise DiskFullError(
-                f"{needed:,} bytes are to be pulled, and {free:,} are free in {folder}",
+                f"{readable(needed)} are needed to pull it, {readable(free)} are free in {folder}, "
+                f"and {readable(_MARGIN)} must stay free",
                 hint="free some space and run the same command again: what was pulled is kept",
             )
 

@@ -8,6 +8,7 @@ from typing import Final
 
 import msgspec
 
+from bundler.answers import NOT_JSON
 from bundler.registry.transport import INDEXES, Received
 from manifests import attachments, envelope, index, wrapper
 from manifests.errors import DamagedError, FormatError, SourceError, UnsupportedFormatError, listing, printable
@@ -72,7 +73,7 @@ def look(received: Received, *, subject: str) -> Recognised:
     """What was received. Errors: `SourceError` for no manifest, or for a list: its hint names what is in it."""
     try:
         described = msgspec.json.decode(received.content, type=Described)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except NOT_JSON as error:
         raise SourceError(f"{subject}: the registry's answer is no manifest") from error
     if described.manifests or INDEXES & {received.media_type, described.media_type}:
         entries = (f"{entry.platform or 'no platform'} @{entry.digest}" for entry in described.manifests)

@@ -5,6 +5,7 @@
 * Every answer that is read has a bound. What a manifest is named by is compared before it is given out.
 """
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,13 +16,14 @@ from urllib.parse import urljoin, urlsplit
 import msgspec
 import requests
 
+from bundler.answers import NOT_JSON
 from bundler.fetch import Fetched, Request, download
 from bundler.fetching.following import Hashed
 from bundler.http import BrokenOffError, Client, Content
 from bundler.registry.access import Access, refused
 from bundler.registry.address import Address
 from bundler.registry.logins import find_login
-from bundler.sources.urls import checked_url, origin_of, shown
+from bundler.sources.urls import checked_url, host_of, origin_of, shown
 from manifests.digest import Digest
 from manifests.errors import (
     DigestMismatchError,
@@ -47,6 +49,9 @@ _WORDS: Final = 300
 _TRIES: Final = 3
 """With nothing, or with a token that has run out; with what the registry then asked for; with what it asks for yet."""
 _MISSING: Final = frozenset({404, 410})
+_ELSEWHERE: Final = frozenset({302, 303, 307, 308})
+_DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}")
+_LONGEST_LENGTH: Final = 20
 _OCTETS: Final = "application/octet-stream"
 
 
@@ -137,7 +142,7 @@ class Repository:
         return Received(answer.content, digest, media_type)
 
     def find_manifest(self, version: str, *, subject: str) -> str | None:
-        """The digest that a tag names now, as the registry says; None if it has no such tag."""
+        """The digest that a tag names now, empty if the registry does not say it; None if it has no such tag."""
         answer = self.ask(
             "HEAD",
             self._manifest_url(version),
@@ -145,7 +150,10 @@ class Repository:
             headers={"Accept": _ACCEPT},
             accepted=frozenset({200, *_MISSING}),
         )
-        return None if answer.status in _MISSING else answer.headers.get("Docker-Content-Digest", "")
+        if answer.status in _MISSING:
+            return None
+        told = answer.headers.get("Docker-Content-Digest", "")
+        return told if _DIGEST.fullmatch(told) else ""
 
     def put_manifest(self, content: bytes, tag: str, *, subject: str) -> None:
         """Store a manifest whose blobs are there. Errors: `SourceError`."""
@@ -159,10 +167,19 @@ class Repository:
         )
 
     def has(self, blob: Part, *, subject: str) -> bool:
-        """Whether the registry has a blob."""
-        accepted = frozenset({200, *_MISSING})
+        """Whether the registry has a blob. One that keeps them elsewhere says where, which means that it has it.
+
+        Errors: `SourceError`, also where it has something else under that digest.
+        """
         url = self.blob_url(blob.digest)
-        return self.ask("HEAD", url, subject=subject, accepted=accepted).status == 200
+        answer = self.ask("HEAD", url, subject=subject, accepted=frozenset({200, *_ELSEWHERE, *_MISSING}))
+        told = answer.headers.get("Content-Length", "")
+        if answer.status == 200 and told.isdecimal() and int(told[:_LONGEST_LENGTH]) not in {0, blob.size}:
+            raise SourceError(
+                f"{subject}: {self.address.host} has it with {told[:_LONGEST_LENGTH]} bytes instead of {blob.size}",
+                hint=f"ask who runs the registry to remove {blob.digest}, and push again: it is damaged there",
+            )
+        return answer.status not in _MISSING
 
     def small_blob(self, blob: Part, *, subject: str) -> bytes:
         """A blob as a whole, compared. The caller has bounded its size. Errors: `DigestMismatchError`."""
@@ -201,7 +218,7 @@ class Repository:
         try:
             answer = self.ask("GET", f"{self.base}/tags/list?n={_TAGS_ASKED}", subject="tags")
             tags = msgspec.json.decode(answer.content, type=_Tags).tags or []
-        except (SourceError, msgspec.DecodeError, UnicodeDecodeError):
+        except (SourceError, *NOT_JSON):
             return ""
         shortened = [tag[:_TAG_LENGTH] for tag in tags[:_TAGS_ASKED]]
         return f"there are: {listing(sorted(shortened))}" if shortened else ""
@@ -262,7 +279,16 @@ class Repository:
                     raise self._error(response, subject=subject)
             if not (_same_origin(response.url, self.base) and self._access.answer(challenge, sent)):
                 break
-        raise refused(subject, self.address, knows=self._access.knows, writes=self._writes)
+        raise self._refused(response.url, subject=subject)
+
+    def _refused(self, url: str, *, subject: str) -> SourceDeniedError:
+        """The error for a refusal that came from `url`: from the registry, its mirror, or where it sent us."""
+        if _same_origin(url, self.base):
+            return refused(subject, self.address, knows=self._access.knows, writes=self._writes)
+        return SourceDeniedError(
+            f"{subject}: {host_of(url)}, which answers for {self.address.host} here, refuses",
+            hint="the registry's login is not shown there: its own credentials come from BUNDLE_HEADERS or ~/.netrc",
+        )
 
     def _error(self, response: requests.Response, *, subject: str) -> SourceError:
         status, words = response.status_code, self._words(response, subject=subject)
@@ -270,7 +296,7 @@ class Repository:
         if status in _MISSING:
             return SourceNotFoundError(message)
         if status == 403:
-            error = refused(subject, self.address, knows=self._access.knows, writes=self._writes)
+            error = self._refused(response.url, subject=subject)
             return SourceDeniedError(error.message + (f": {words}" if words else ""), hint=error.hint)
         return SourceError(message)
 
@@ -281,7 +307,7 @@ class Repository:
         try:
             content = self.client.read(response, subject=subject, limit=_ANSWER_LIMIT)
             problems = msgspec.json.decode(content, type=_Problems).errors
-        except (msgspec.DecodeError, UnicodeDecodeError, BrokenOffError, SourceError):
+        except (*NOT_JSON, BrokenOffError, SourceError):
             return ""  # the status says enough
         return printable("; ".join(problem.message or problem.code for problem in problems))[:_WORDS]
 

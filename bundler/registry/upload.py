@@ -1,17 +1,19 @@
 """One blob on its way into a registry: in pieces, so that a connection that breaks costs one of them.
 
 * Every byte is hashed before it is sent, and nothing is committed whose bytes are not those that name it.
-* After a break the registry is asked how much it has. One that cannot say, or takes no pieces, gets the blob anew.
-* A piece is all that is held in memory.
+* After a break the registry is asked how much it has. One that cannot say, or takes no pieces, gets the blob anew; so
+  does Docker's own, which gives up an upload whose connection broke within a piece.
+* A mebibyte is all that is held in memory: what a break asks for again is read again.
 """
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
 from typing import Final, Protocol
 from urllib.parse import urlencode, urlsplit
 
-from bundler.http import BrokenOffError
+from bundler.http import BrokenOffError, Content
 from bundler.registry.transport import Answer, Repository
 from manifests.digest import Digest
 from manifests.errors import DamagedError
@@ -20,6 +22,7 @@ from manifests.wrapper import Part
 
 PIECE: Final = 16 << 20
 _MAXIMUM_PIECE: Final = 64 << 20
+"""What no registry can make it: a break would cost too much."""
 _READ: Final = 1 << 20
 _RANGE: Final = re.compile(r"(?:bytes=)?0-(?P<last>[0-9]+)")
 _BEGUN: Final = frozenset({202})
@@ -66,11 +69,21 @@ class Upload:
 
     def _reset(self) -> None:
         self._location: str | None = None
-        self._piece = b""
         self._start = 0
+        """Where the piece begins that is on its way; `_hasher` has seen what is before it."""
         self._sent = 0
-        self._hasher = hashlib.sha256()
+        self._hasher = self._read_hasher = hashlib.sha256()
         self._is_doubtful = False
+
+    @property
+    def _is_whole(self) -> bool:
+        """Whether it goes in one body."""
+        return self._blob.size <= self._size or not self._takes_pieces
+
+    @property
+    def _end(self) -> int:
+        """Where the piece ends that is on its way."""
+        return min(self._start + self._size, self._blob.size)
 
     def _attempt(self) -> None:
         """One run at it. Errors: `BrokenOffError`; it counts as progress only beyond the furthest byte so far."""
@@ -97,33 +110,30 @@ class Upload:
             begun = self._ask("POST", f"{self._repository.base}/blobs/uploads/", accepted=_BEGUN)
             self._location = begun.location(subject=self._subject)
             self._size = _piece_size(begun, self._size)
-        whole = self._blob.size <= self._size or not self._takes_pieces
-        while not whole and self._sent < self._blob.size:
+        while not self._is_whole and self._start < self._blob.size:
             if not self._send_piece():
                 return False
-        self._commit(whole=whole)
+        self._commit(whole=self._is_whole)
         return True
 
     def _send_piece(self) -> bool:
         """The next piece, or the rest of one. False if the registry takes none."""
-        if self._sent == self._start + len(self._piece):
-            self._start, self._piece = self._sent, b""  # one piece at a time
-            self._piece = self._read(self._start, min(self._size, self._blob.size - self._start))
-            self._hasher.update(self._piece)
-            if self._start + len(self._piece) == self._blob.size:
-                self._compare(self._hasher.digest())
-        body = self._piece[self._sent - self._start :]
-        answer = self._ask(
-            "PATCH",
-            self._place(),
-            headers={"Content-Range": f"{self._sent}-{self._sent + len(body) - 1}"},
-            content=body,
-            accepted=_TAKEN | _NO_PIECES,
-        )
-        if answer.status in _NO_PIECES:
-            return False
-        self._location = answer.location(subject=self._subject)
-        self._advance(self._sent + len(body))
+        start, end = self._sent, self._end
+        if start == end:  # only the answer was lost
+            deque(self._bytes(end), maxlen=0)
+        else:
+            answer = self._ask(
+                "PATCH",
+                self._place(),
+                headers={"Content-Range": f"{start}-{end - 1}", "Content-Length": str(end - start)},
+                content=lambda: self._bytes(end),
+                accepted=_TAKEN | _NO_PIECES,
+            )
+            if answer.status in _NO_PIECES:
+                return False
+            self._location = answer.location(subject=self._subject)
+            self._advance(end)
+        self._start, self._hasher = end, self._read_hasher
         return True
 
     def _commit(self, *, whole: bool) -> None:
@@ -135,7 +145,7 @@ class Upload:
             place._replace(query=query).geturl(),
             subject=self._subject,
             headers={"Content-Length": str(self._blob.size)} if whole else None,
-            content=self._pieces if whole else bytes,
+            content=(lambda: self._bytes(self._blob.size)) if whole else bytes,
             accepted=_COMMITTED if whole else _COMMITTED | _LOST,
         )
         if answer.status in _LOST:
@@ -145,15 +155,20 @@ class Upload:
         if whole:
             self._advance(self._blob.size)
 
-    def _pieces(self) -> Iterator[bytes]:
-        """All of it, in one body; what is not whole here breaks the connection before its end."""
-        hasher = hashlib.sha256()
-        for offset in range(0, self._blob.size, _READ):
-            piece = self._read(offset, min(_READ, self._blob.size - offset))
-            hasher.update(piece)
-            if offset + len(piece) == self._blob.size:
+    def _bytes(self, end: int) -> Iterator[bytes]:
+        """What was not sent before `end`; what is not whole here breaks the connection before its last byte.
+
+        All of the piece is read and hashed, also what the registry has of it.
+        """
+        hasher = self._hasher.copy()
+        for offset in range(self._start, end, _READ):
+            content = self._read(offset, min(_READ, end - offset))
+            hasher.update(content)
+            if offset + len(content) == self._blob.size:
                 self._compare(hasher.digest())
-            yield piece
+            if fresh := content[max(0, self._sent - offset) :]:
+                yield fresh
+        self._read_hasher = hasher
 
     def _compare(self, digest: bytes) -> None:
         if digest != self._blob.digest.raw:
@@ -165,14 +180,14 @@ class Upload:
 
     def _look_again(self) -> None:
         """Ask how much has arrived; what cannot be told from it begins anew."""
-        if self._location is None or not self._piece:
+        if self._location is None or self._is_whole:
             self._reset()
             self._is_doubtful = True
             return
         answer = self._ask("GET", self._location, accepted=_STATED | _LOST)
         match = _RANGE.fullmatch(answer.headers.get("Range", "").strip()) if answer.status in _STATED else None
         arrived = int(match["last"]) + 1 if match else 0
-        if not self._start <= arrived <= self._start + len(self._piece) or arrived <= 1:  # `0-0` may mean none
+        if not self._start <= arrived <= self._end or arrived <= 1:  # `0-0` may mean none
             self._reset()
             self._is_doubtful = True
             return
@@ -198,15 +213,14 @@ class Upload:
         *,
         accepted: frozenset[int],
         headers: dict[str, str] | None = None,
-        content: bytes = b"",
+        content: Callable[[], Content] = bytes,
     ) -> Answer:
-        has_body = method != "GET"
         return self._repository.ask_once(
             method,
             url,
             subject=self._subject,
             headers=headers,
-            content=(lambda: content) if has_body else None,
+            content=None if method == "GET" else content,
             accepted=accepted,
         )
 

@@ -2,7 +2,8 @@
 
 * A manifest that did not change asks nothing again: what its lock pinned stays, until an upgrade is asked for. Files of
   this machine have no pin, and are looked at every time.
-* A whole archive (`unpack`) is a folder whose files are its members: `#FOLDER/` takes a part of it.
+* A whole archive (`unpack`) is a folder whose files are its members: `#FOLDER/` takes a part of it. `#sha256=` is then
+  the digest of the archive.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -14,7 +15,7 @@ from typing import Protocol
 from bundler.sources.base import Found, Source, matches
 from bundler.sources.reference import FILE, Reference
 from manifests.digest import Digest
-from manifests.errors import ManifestError, NamingError, SourceNotFoundError, listing
+from manifests.errors import DigestMismatchError, ManifestError, NamingError, SourceNotFoundError, listing
 from manifests.lock import Lock, LockedFile, LockedItem
 from manifests.manifest import FileRequest, KitRequest, ModelRequest
 from manifests.paths import check_tree, checked_path
@@ -31,6 +32,8 @@ class Wanted:
     expected: Digest | None = None
     found: Found | None = None
     kept: LockedFile | None = None
+    is_there: bool = False
+    """Whether the store has it already, because its archive was unpacked to know what is in it."""
 
 
 class Looking(Protocol):
@@ -43,6 +46,9 @@ class Looking(Protocol):
 
     def unpack(self, found: Found, wanted: Callable[[str], bool], *, subject: str) -> tuple[str, ...]:
         """The members of an archive that `wanted` chooses, taken into the store in one pass: their names, sorted."""
+
+    def note(self, text: str) -> None:
+        """Tell a person."""
 
 
 class Pinned:
@@ -76,21 +82,33 @@ class Pinned:
         return next((file.pin for file in self._out_of(model_id, reference)), {})
 
     def listing(self, model_id: str, reference: Reference) -> tuple[LockedFile, ...]:
-        """What the manifest got when it was locked, and need not ask again: none if it says something else by now."""
+        """What the manifest got when it was locked, and need not ask again: none if it says something else by now.
+
+        None either if a package is from there in part only: somebody changed the lock by hand.
+        """
         if reference.scheme == FILE or not self._is_of_this_manifest:
             return ()
-        return tuple(self._out_of(model_id, reference))
+        item = self._items.get(model_id)
+        kept: list[LockedFile] = []
+        for package in item.packages if item else ():
+            files = [file for file in package.files if _is_out_of(file, reference)]
+            if files and len(files) < len(package.files):
+                return ()
+            kept += files
+        return tuple(kept)
 
     def _out_of(self, model_id: str, reference: Reference) -> Iterator[LockedFile]:
-        for file in self._files(model_id):
-            texts = {str(reference), str(reference.child(file.path)), str(_member(reference, file.path))}
-            if file.source in texts:
-                yield file
+        return (file for file in self._files(model_id) if _is_out_of(file, reference))
 
     def _files(self, model_id: str) -> Iterator[LockedFile]:
         item = self._items.get(model_id)
         for package in item.packages if item else ():
             yield from package.files
+
+
+def _is_out_of(file: LockedFile, reference: Reference) -> bool:
+    texts = {str(reference), str(reference.child(file.path)), str(_member(reference, file.path))}
+    return file.source in texts
 
 
 def wanted_of_model(work: Looking, model: ModelRequest, pinned: Pinned) -> list[Wanted]:
@@ -131,7 +149,8 @@ def _listed(work: Looking, model: ModelRequest, reference: Reference, pinned: Pi
         if before is not None and file.pin and dict(file.pin) != before.pin:
             before = None
         subject = f"{model.id} {path}"
-        wanted.append(Wanted(0, path, subject, (file.reference,), file.reference.digest, file, before))
+        expected = file.reference.digest
+        wanted.append(Wanted(0, path, subject, (file.reference,), expected, file, before, is_there=model.unpack))
     return wanted
 
 
@@ -142,6 +161,12 @@ def _kept(model_id: str, file: LockedFile, base: Path) -> Wanted:
 def _files(work: Looking, model: ModelRequest, reference: Reference, pinned: Pinned) -> dict[str, Found]:
     """By path, the files that a folder, repository or bucket has; or the one file."""
     found = work.source(reference).list(reference, pinned.pin(model.id, reference))
+    if (reference.members or reference.digest) and any(file.reference != reference for file in found):
+        asked = f"#{reference.member_path}" if reference.members else "#sha256="
+        raise ManifestError(
+            f"{model.id}: {reference} has several files, and {asked} is of one",
+            hint="name that file; `include` chooses files of a folder, and a '#' in a name is written %23",
+        )
     name = reference.members[-1].rpartition("/")[2] if reference.members else ""
     chosen = {
         _path(name or file.path, model, reference): file
@@ -153,7 +178,16 @@ def _files(work: Looking, model: ModelRequest, reference: Reference, pinned: Pin
             f"{model.id}: `include` and `exclude` choose none of the {len(found)} files of {reference}",
             hint=f"there are: {listing(file.path for file in found)}",
         )
+    _note_idle(work, model, chosen)
     return chosen
+
+
+def _note_idle(work: Looking, model: ModelRequest, paths: Iterable[str]) -> None:
+    """A pattern that chooses nothing may be meant so, or misspelt: then a model goes without its weights."""
+    there = tuple(paths)
+    for pattern in model.include:
+        if not any(matches(path, include=(pattern,), exclude=()) for path in there):
+            work.note(f"{model.id}: `include` {pattern!r} chose no file")
 
 
 def _path(name: str, model: ModelRequest, reference: Reference) -> str:
@@ -168,10 +202,25 @@ def _path(name: str, model: ModelRequest, reference: Reference) -> str:
 
 def _members(work: Looking, model: ModelRequest, reference: Reference) -> dict[str, Found]:
     """By path, the members of the archive that `reference` names."""
-    found = work.source(reference).find(reference, {})
+    found = _checked_archive(work.source(reference).find(reference, {}), reference, subject=model.id)
     chosen = partial(matches, include=model.include, exclude=model.exclude)
     names = work.unpack(found, chosen, subject=model.id)
+    _note_idle(work, model, names)
     return {_path(name, model, reference): replace(found, reference=_member(reference, name)) for name in names}
+
+
+def _checked_archive(found: Found, reference: Reference, *, subject: str) -> Found:
+    """The archive with the digest that the manifest gives for it; one that lies in another has none."""
+    if reference.digest is None:
+        return found
+    if reference.members:
+        raise ManifestError(
+            f"{subject}: {reference} unpacks a part of an archive, which has no digest of its own",
+            hint="leave `#sha256=` out; the lock pins every member",
+        )
+    if found.digest not in {None, reference.digest}:
+        raise DigestMismatchError(subject=subject, expected=reference.digest, actual=found.digest)
+    return replace(found, digest=reference.digest)
 
 
 def _member(archive: Reference, name: str) -> Reference:

@@ -3,6 +3,8 @@
 * What an archive is, its first bytes say, not its name. Known: zip (wheels, jars), tar, and tar in gzip, zstd or xz.
 * A member is a regular file. Two members of one name, links, devices and encrypted members are refused.
 * A member gives as many bytes as the archive declares for it; its check (zip) is compared.
+* A tar that is cut short, or has a damaged header, is refused: to tarfile both are where it ends, and the rest would be
+  missed by nobody.
 * An archive inside an archive goes through an unnamed temporary file, because an archive is read from two ends.
 """
 
@@ -33,7 +35,10 @@ MAXIMUM_DEPTH: Final = 4
 _MAXIMUM_READ: Final = 64 << 20
 """Bytes that may be read at once: no honest header comes near, and a forged one could ask for all of the memory."""
 _COPY: Final = 1 << 20
+_PADDING: Final = 64 << 20
+"""Bytes behind the end of a tar that are read for the check of what compresses it; `tar` itself writes some 10,000."""
 _ZIP: Final = (b"PK\x03\x04", b"PK\x05\x06")
+_NO_LINKS: Final = "pack it without links (tar --dereference --hard-dereference, zip without -y), or leave it out"
 _GZIP, _XZ, _ZSTD = b"\x1f\x8b", b"\xfd7zXZ\x00", b"\x28\xb5\x2f\xfd"
 _DAMAGE: Final = (
     zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, zstandard.ZstdError, EOFError, gzip.BadGzipFile,
@@ -117,8 +122,7 @@ def _open_zip_entry(opened: zipfile.ZipFile, info: zipfile.ZipInfo, *, subject: 
 
 def _tar_entries(archive: BinaryIO, subject: str) -> Iterator[Entry]:
     with _tar(archive, subject=subject) as opened:
-        for info in opened:
-            opened.members = []  # type: ignore[attr-defined]  # tarfile would keep every header it has read
+        for info in _headers(opened):
             name = info.name.removeprefix("./")
             if not info.isdir():
                 yield Entry(name, partial(_open_tar_entry, opened, info, name, subject=subject))
@@ -173,7 +177,7 @@ def _check_zip_entry(info: zipfile.ZipInfo, *, subject: str) -> None:
     if info.flag_bits & 1:
         raise SourceError(f"{subject}: {info.filename} is encrypted")
     if (info.external_attr >> 16) & 0o170000 == 0o120000:
-        raise SourceError(f"{subject}: {info.filename} is a link")
+        raise SourceError(f"{subject}: {info.filename} is a link", hint=_NO_LINKS)
 
 
 def _open_tar(stack: ExitStack, archive: BinaryIO, name: str, *, subject: str) -> Member:
@@ -181,8 +185,7 @@ def _open_tar(stack: ExitStack, archive: BinaryIO, name: str, *, subject: str) -
     found: list[tarfile.TarInfo] = []
     names: list[str] = []
     with _tar(archive, subject=subject) as opened:
-        for entry in opened:
-            opened.members = []  # type: ignore[attr-defined]  # tarfile would keep every header it has read
+        for entry in _headers(opened):
             names.append(entry.name.removeprefix("./"))
             _bounded(len(names), subject=subject)
             if names[-1] == name:
@@ -196,7 +199,11 @@ def _open_tar(stack: ExitStack, archive: BinaryIO, name: str, *, subject: str) -
 def _tar_reader(opened: tarfile.TarFile, info: tarfile.TarInfo, name: str, *, subject: str) -> Iterator[BinaryIO]:
     reader = opened.extractfile(info) if info.isreg() and not info.issparse() else None
     if reader is None:
-        raise SourceError(f"{subject}: {name} is no regular file")
+        links = info.islnk() or info.issym()
+        raise SourceError(
+            f"{subject}: {name} is no regular file{', but a link' if links else ''}",
+            hint=_NO_LINKS if links else "",
+        )
     with reader:
         yield cast("BinaryIO", reader)
 
@@ -225,11 +232,20 @@ def _tar(archive: BinaryIO, *, subject: str) -> Iterator[tarfile.TarFile]:
         yield stack.enter_context(opened)
 
 
+def _headers(opened: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    """Every header up to the mark of the end, and an error if that is not there."""
+    for info in opened:
+        opened.members = []  # type: ignore[attr-defined]  # tarfile would keep every header it has read
+        yield info
+    cast("_Bounded", opened.fileobj).check_end()
+
+
 class _Bounded:
     """A stream for tarfile, which reads a header's extension whole, however long it says that it is."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
+        self._last = b""
 
     def read(self, size: int = -1) -> bytes:
         if not 0 <= size <= _MAXIMUM_READ:
@@ -238,7 +254,16 @@ class _Bounded:
         while size > 0 and (piece := self._stream.read(size)):
             parts.append(piece)
             size -= len(piece)
-        return b"".join(parts)
+        self._last = b"".join(parts)
+        return self._last
+
+    def check_end(self) -> None:
+        """`TarError` if what tarfile read last marks no end. What compresses the tar compares its check here."""
+        if self._last != bytes(tarfile.BLOCKSIZE):
+            raise tarfile.TarError("the mark of its end is missing: it is cut short, or a header in it is damaged")
+        for _ in range(_PADDING // _COPY):
+            if not self._stream.read(_COPY):
+                return
 
     def tell(self) -> int:
         return self._stream.tell()

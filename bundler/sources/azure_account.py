@@ -14,12 +14,13 @@ import logging
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from threading import Lock
 from typing import Any, Final, TypeVar
 from urllib.parse import parse_qs, quote, urlsplit
 
+from bundler.answers import asks_again
 from bundler.http import BrokenOffError, Client
 from bundler.settings import Azure, Settings
 from bundler.sources.urls import checked_url, host_of
@@ -187,7 +188,7 @@ class Account:
         """The error for an answer that is none."""
         status, code = error.status_code, printable(_code(error))[:60]
         told = f"{self._where} answered {status}" + (f" ({code})" if code else "")
-        if status >= 500 or status in {408, 429}:
+        if asks_again(status):
             return BrokenOffError(told)
         if _MARK not in _headers(error) or status == 200:
             return self.foreign(subject)
@@ -292,4 +293,4 @@ def _is_past(expiry: str, date: str) -> bool:
         until, now = datetime.fromisoformat(expiry), parsedate_to_datetime(date)
     except (TypeError, ValueError):
         return False
-    return until.replace(tzinfo=until.tzinfo or now.tzinfo) < now
+    return until.replace(tzinfo=until.tzinfo or UTC) < now.replace(tzinfo=now.tzinfo or UTC)

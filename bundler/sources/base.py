@@ -27,11 +27,13 @@ class Remote:
     """The bytes come by HTTP. The URL may be signed: it is in no `repr`.
 
     `authorization` gives the header of that name, anew for each try, because some tokens live for a minute; it goes
-    to the URL's own origin and no other.
+    to the URL's own origin and no other. `fresh` gives the URL itself anew, in place of `url`, for each try: a
+    signature may run out before the download ends.
     """
 
     url: str = field(repr=False)
     authorization: Callable[[], str | None] | None = field(default=None, repr=False, compare=False)
+    fresh: Callable[[], str] | None = field(default=None, repr=False, compare=False)
 
 
 Place: TypeAlias = Local | Remote

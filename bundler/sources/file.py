@@ -3,16 +3,18 @@
 * A path is relative to the manifest's folder. One that the manifest names itself may be a link to anywhere.
 * Inside a folder, a link is followed only if it leads to a file below that folder; any other is refused, so that a
   folder from elsewhere cannot pull in what its author never had.
-* A pattern is one only where no file has that very name. `*` and `?` stop at a `/`, `**` does not; what it finds is
-  named from the last folder before the first wildcard, and folders that it finds are left out.
+* A pattern is one only where no file has that very name. `*` and `?` stop at a `/`, and `**` stands for folders; what
+  it finds is named from the last folder before the first wildcard, and folders that it finds are left out.
+* A folder that may not be read is an error, never a shorter list.
 * `.git` and the hub client's own `.cache/huggingface` are not part of a model, and are left out.
 """
 
 import os
 import re
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
+from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import Final
 
@@ -60,14 +62,19 @@ class FileSource:
         parts = PurePosixPath(unescape(reference.location)).parts
         fixed = next(number for number, part in enumerate(parts) if _WILDCARD.search(part))
         top = self._base.joinpath(*parts[:fixed])
-        _mode(top)
+        if not stat.S_ISDIR(_mode(top)):
+            raise SourceNotFoundError(f"{reference} matches no file", hint=f"{top} is a file, and no folder")
+        if any("**" in part and part != "**" for part in parts):
+            raise ManifestError(
+                f"{reference}: `**` stands for folders, alone between two slashes", hint="a/**/*.onnx, or a/*.onnx"
+            )
         place = Reference(FILE, escape(PurePosixPath(*parts[:fixed]).as_posix()))
         found = tuple(
             Found(place.child(name), name, Local(path), size=path.stat().st_size)
-            for name, path in sorted(_glob(top, PurePosixPath(*parts[fixed:]).as_posix()))
+            for name, path in sorted(_glob(top, parts[fixed:]))
         )
         if not found:
-            near = listing(sorted(entry.name for entry in top.iterdir()))
+            near = listing(sorted(entry.name for entry in _entries(top)))
             raise SourceNotFoundError(f"{reference} matches no file", hint=f"in {top} there are: {near or 'no files'}")
         return found
 
@@ -75,12 +82,37 @@ class FileSource:
         return self._base / unescape(reference.location)
 
 
-def _glob(top: Path, pattern: str) -> Iterator[tuple[str, Path]]:
+def _glob(top: Path, pattern: Sequence[str]) -> Iterator[tuple[str, Path]]:
     real_top = top.resolve()
-    for path in top.glob(pattern):
+    parts = (*pattern, "*") if pattern[-1] == "**" else pattern
+    for path in set(_matching_paths(top, parts)):
         name = path.relative_to(top)
         if not path.is_dir() and not _is_left_out(name):
             yield name.as_posix(), _inside(path, real_top)
+
+
+def _matching_paths(folder: Path, parts: Sequence[str]) -> Iterator[Path]:
+    """What lies below `folder` as `parts` say. `**` follows no link, so that it ends."""
+    first, rest = parts[0], parts[1:]
+    if first == "**":
+        yield from _matching_paths(folder, rest)
+        for path in _entries(folder):
+            if path.is_dir() and not path.is_symlink():
+                yield from _matching_paths(path, parts)
+        return
+    there = _entries(folder) if _WILDCARD.search(first) else [folder / first]
+    for path in (each for each in there if each.name == first or fnmatchcase(each.name, first)):
+        if not rest:
+            yield from (path,) if os.path.lexists(path) else ()
+        elif path.is_dir():
+            yield from _matching_paths(path, rest)
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return list(folder.iterdir())
+    except OSError as error:
+        raise SourceDeniedError(f"{folder}: {error.strerror}") from error
 
 
 def _is_left_out(name: Path) -> bool:
@@ -89,11 +121,7 @@ def _is_left_out(name: Path) -> bool:
 
 
 def _walk(folder: Path, top: Path, real_top: Path) -> Iterator[tuple[str, Path]]:
-    try:
-        entries = list(folder.iterdir())
-    except OSError as error:
-        raise SourceDeniedError(f"{folder}: {error.strerror}") from error
-    for path in entries:
+    for path in _entries(folder):
         name = path.relative_to(top).as_posix()
         if _is_left_out(path.relative_to(top)):
             continue
@@ -105,7 +133,7 @@ def _walk(folder: Path, top: Path, real_top: Path) -> Iterator[tuple[str, Path]]
 
 def _inside(path: Path, real_top: Path) -> Path:
     real = Path(os.path.realpath(path))
-    if path.is_symlink() and not real.is_relative_to(real_top):
+    if not real.is_relative_to(real_top):
         raise SourceError(
             f"{path} is a link that leads out of its folder", hint="name its target in the manifest, or copy it (cp -L)"
         )

@@ -15,6 +15,7 @@ from urllib.parse import quote, unquote
 
 import msgspec
 
+from bundler.answers import NOT_JSON
 from bundler.http import Client
 from bundler.once import Once
 from bundler.settings import Hub
@@ -178,7 +179,7 @@ def _licenses(described: _Revision) -> tuple[str, ...]:
 def _decode(content: bytes, kind: type[T], *, subject: str) -> T:
     try:
         return msgspec.json.decode(content, type=kind)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except NOT_JSON as error:
         raise SourceError(
             f"{subject}: the hub's answer is not what its API promises: {printable(str(error))}", hint=_FOREIGN
         ) from error

@@ -4,7 +4,8 @@
   (`org.cncf.model.filepath`). A file that its tool keeps inside a tar is listed as that tar.
 * A tag is asked for once, and from then on it is the manifest's digest, which is the pin. Every file's size and digest
   are the manifest's word, so that nothing is fetched for a lock.
-* One of our bundles is no source, and neither is a container image: the error says what to do instead.
+* One of our bundles is no source: only who trusts its signers gets content out of it, and whoever writes a lock
+  trusts none. Neither is a container image. The errors say what to do instead.
 """
 
 from collections.abc import Mapping
@@ -21,6 +22,7 @@ from bundler.registry.transport import Repository
 from bundler.settings import Registries
 from bundler.sources.base import Found, Remote
 from bundler.sources.reference import Reference
+from manifests.canonical import MAXIMUM_INTEGER
 from manifests.digest import Digest
 from manifests.errors import FormatError, ManifestError, SourceError, SourceNotFoundError, listing, printable
 
@@ -101,8 +103,9 @@ class RegistrySource:
         found = recognise.look(received, subject=subject)
         if found.is_bundle:
             raise SourceError(
-                f"{subject} is one of our bundles, whose files lie in it in pieces",
-                hint=f"bundle pull {subject}, and install that; a lock names files where they lie as they are",
+                f"{subject} is one of our bundles: its files lie in it in pieces, and none is used unverified",
+                hint=f"name the sources that it was built from; or `bundle pull {subject}`, `bundle install` it where "
+                "its signers are trusted, `bundle export ID DIR --layout directory`, and name the files in DIR/ID",
             )
         annotations = found.described.annotations or {}
         licenses = annotations.get(_LICENSES, "").strip()
@@ -150,8 +153,8 @@ def _check(layer: Layer, *, subject: str) -> None:
         raise SourceError(
             f"{subject}: {error}", hint="this program reads manifests whose digests are SHA-256"
         ) from error
-    if layer.size < 0:
-        raise SourceError(f"{subject}: a layer of {layer.size} bytes")
+    if not 0 <= layer.size <= MAXIMUM_INTEGER:
+        raise SourceError(f"{subject}: a layer of a size that no file has")
 
 
 def _path(layer: Layer) -> str | None:

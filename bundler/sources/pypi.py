@@ -23,7 +23,7 @@ from bundler.sources.base import Found, Remote
 from bundler.sources.package_pages import PackageFile, PackagePages, WheelName, version_of
 from bundler.sources.reference import Reference
 from manifests.digest import Digest
-from manifests.errors import ManifestError, SourceError, SourceNotFoundError, listing
+from manifests.errors import FormatError, ManifestError, SourceError, SourceNotFoundError, listing
 
 _ANYWHERE: Final = Tag("py3", "none", "any")
 _SDISTS: Final = (".tar.gz", ".zip")
@@ -64,9 +64,9 @@ class PackageSource:
     def find(self, reference: Reference, pin: Mapping[str, str]) -> Found:
         """The wheel. Errors: `SourceNotFoundError`, `SourceError` where no wheel or no digest can be had."""
         project = Wanted.parse(reference)
+        pinned = _pinned(pin, reference)
         files = self._first_place(project, pin)
         chosen = _choose(files, project, pin.get("wheel") or project.wheel)
-        pinned = Digest(bytes.fromhex(pin["sha256"])) if "sha256" in pin else None
         digest = pinned or chosen.digest
         if digest is None and isinstance(chosen.place, Remote) and reference.digest is None:
             raise SourceError(
@@ -97,6 +97,16 @@ class PackageSource:
             if others
             else "no index of pip's configuration knows the name",
         )
+
+
+def _pinned(pin: Mapping[str, str], reference: Reference) -> Digest | None:
+    try:
+        return Digest.parse(f"sha256:{pin['sha256']}") if "sha256" in pin else None
+    except FormatError as error:
+        raise ManifestError(
+            f"{reference}: the lock pins the wheel by something that is no digest",
+            hint="bundle lock --upgrade pins it anew",
+        ) from error
 
 
 def _choose(files: Sequence[PackageFile], project: Wanted, wanted: str | None) -> PackageFile:

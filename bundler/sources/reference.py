@@ -117,12 +117,12 @@ def _split_scheme(location: str, base: Path) -> tuple[str, str]:
     scheme, rest = match["scheme"].lower(), match["rest"]
     if scheme not in SCHEMES:
         raise ManifestError(f"unknown scheme {scheme}://", hint=_known())
-    if scheme == FILE:
-        return FILE, _relative_to_base(rest, base)
     if scheme in WEB:
         _refuse_secrets(location)
     if not rest:
         raise ManifestError(f"{quotable(location)} names nothing")
+    if scheme == FILE:
+        return FILE, _relative_to_base(rest, base)
     return scheme, rest
 
 
@@ -131,7 +131,7 @@ def _known() -> str:
 
 
 def _relative_to_base(location: str, base: Path) -> str:
-    return relative(Path(location), base) if Path(location).is_absolute() else location
+    return escape(relative(Path(unescape(location)), base)) if Path(location).is_absolute() else location
 
 
 def relative(path: Path, folder: Path) -> str:

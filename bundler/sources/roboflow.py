@@ -32,6 +32,8 @@ from manifests.workflow import WorkflowId
 SCHEME: Final = "roboflow"
 _ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(?:/[A-Za-z0-9][A-Za-z0-9._-]*){0,7}")
 _PAGE_LIMIT: Final = 16 << 20
+_PAGES_LIMIT: Final = 64 << 20
+"""Bytes of all pages of one model."""
 _MAXIMUM_PAGES: Final = 100
 _UPGRADE: Final = "`bundle lock --upgrade` takes what is there now"
 _KEY: Final = "set ROBOFLOW_API_KEY to a key of the workspace that has it"
@@ -99,12 +101,18 @@ class RoboflowSource:
         subject = str(reference)
         pages: list[roboflow_answers.Page] = []
         query = {"modelId": reference.location}
+        left = _PAGES_LIMIT
         for _ in range(_MAXIMUM_PAGES):
             url = f"{self._service.host}/models/v1/external/weights?{urlencode(query)}"
-            pages.append(roboflow_answers.decode(self._get(url, subject=subject, limit=_PAGE_LIMIT), subject=subject))
-            if not pages[-1].next_page:
+            content = self._get(url, subject=subject, limit=min(left, _PAGE_LIMIT))
+            left -= len(content)
+            pages.append(roboflow_answers.decode(content, subject=subject))
+            following = pages[-1].next_page
+            if not following:
                 return roboflow_answers.model(pages, reference)
-            query["startAfter"] = pages[-1].next_page
+            if following in {page.next_page for page in pages[:-1]}:
+                break
+            query["startAfter"] = following
         raise SourceError(f"{subject}: a list of packages that does not end")
 
     def _get(self, url: str, *, subject: str, limit: int) -> bytes:

@@ -2,6 +2,8 @@
 
 * Fields that are not known are passed over; those that are needed and missing are an error of the source.
 * Nothing of a download address is kept beyond the run: it is signed.
+* Packages are sorted by id and dependencies by name: the order of an answer says nothing, and changes no lock.
+* What is said is bounded, and held against the rules of the lock: whatever becomes a lock can be read back.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,18 +11,24 @@ from typing import Final
 
 import msgspec
 
+from bundler.answers import NOT_JSON
 from bundler.sources.base import Found, FoundModel, FoundPackage, Remote
 from bundler.sources.reference import Reference
 from bundler.sources.roboflow_packages import Kind, kind_of
-from manifests import foreign
+from manifests import client_facts, foreign
 from manifests.client_facts import Dependency, ModelFacts, PackageFacts
 from manifests.errors import FormatError, NamingError, SourceError, printable
-from manifests.naming import checked_package_id
+from manifests.naming import checked_id, checked_package_id
 from manifests.paths import check_tree, checked_path
 
 _MODEL: Final = "external-model-metadata-v1"
 _PACKAGE: Final = "external-model-package-v1"
 _LONGEST: Final = 256
+_LONGEST_TOKEN: Final = 4096
+"""Characters of what asks for the next page: it goes into an address."""
+MAXIMUM_PACKAGES: Final = 10_000
+"""Packages of a model; a well-known one has some hundreds."""
+MAXIMUM_FILES: Final = 100_000
 
 
 class _Recommended(msgspec.Struct, rename="camel"):
@@ -71,43 +79,66 @@ def decode(content: bytes, *, subject: str) -> Page:
     """The page in an answer. Errors: `SourceError`."""
     try:
         page = msgspec.json.decode(content, type=_Answer).model_metadata
-    except (msgspec.DecodeError, RecursionError) as error:
+    except NOT_JSON as error:
         raise SourceError(f"{subject}: the service's answer is not what its API promises: {error}") from error
     if page.type != _MODEL:
         raise SourceError(f"{subject}: the service answers {printable(page.type)[:64]!r}, which is unknown here")
+    if len(page.next_page or "") > _LONGEST_TOKEN:
+        raise SourceError(f"{subject}: the service names a next page in more than {_LONGEST_TOKEN} characters")
     return page
 
 
 def model(pages: Sequence[Page], reference: Reference) -> FoundModel:
     """The model that the pages describe; what it is stands on the last, as its own client has it."""
     last = pages[-1]
-    _check_words(last, subject=str(reference))
+    subject = str(reference)
+    _check_words(last, subject=subject)
+    if sum(len(page.model_packages) for page in pages) > MAXIMUM_PACKAGES:
+        raise SourceError(f"{subject}: the service names more than {MAXIMUM_PACKAGES} packages")
     packages: list[FoundPackage] = []
     warnings: list[str] = []
     for raw in (raw for page in pages for raw in page.model_packages):
         if raw.get("type") != _PACKAGE:
             warnings.append(f"{reference}: left out a package of the unknown type {str(raw.get('type'))[:64]!r}")
             continue
-        packages.append(_package(_convert(raw, subject=str(reference)), reference, warnings))
+        packages.append(_package(_convert(raw, subject=subject), reference, warnings))
     if len({package.id.lower() for package in packages}) != len(packages):
         raise SourceError(f"{reference}: the service gives two packages of one id")
+    if sum(len(package.files) for package in packages) > MAXIMUM_FILES:
+        raise SourceError(f"{subject}: the service names more than {MAXIMUM_FILES} files")
+    ordered = tuple(sorted(packages, key=lambda package: package.id))
+    return FoundModel(
+        last.model_architecture, last.task_type, _model_facts(last, subject=subject), ordered, tuple(sorted(warnings))
+    )
+
+
+def _model_facts(last: Page, *, subject: str) -> ModelFacts:
+    needed = (
+        Dependency(name=each.name, model_id=each.model_id, model_package_id=each.model_package_id)
+        for each in last.model_dependencies or ()
+    )
     facts = ModelFacts(
         canonical=last.model_id,
         variant=last.model_variant,
         recommended_parameters=_text(last.recommended_parameters),
-        dependencies=tuple(
-            Dependency(name=each.name, model_id=each.model_id, model_package_id=each.model_package_id)
-            for each in last.model_dependencies or ()
-        ),
+        dependencies=tuple(sorted(needed, key=lambda each: (each.name, each.model_id))),
     )
-    return FoundModel(last.model_architecture, last.task_type, facts, tuple(packages), tuple(warnings))
+    try:
+        client_facts.check_model(facts, (last.model_id,), subject=subject)
+    except FormatError as error:
+        raise SourceError(error.message) from error
+    return facts
 
 
 def _check_words(last: Page, *, subject: str) -> None:
-    needed = [text for each in last.model_dependencies or () for text in (each.name, each.model_id)]
-    for text in (last.model_id, last.model_architecture, last.model_variant or "", last.task_type or "", *needed):
-        if len(text) > _LONGEST or not text.isprintable():
+    for text in (last.model_architecture, last.task_type):
+        if text is not None and not (0 < len(text) <= _LONGEST and text.isprintable()):
             raise SourceError(f"{subject}: {printable(text)[:64]!r} is no name")
+    try:
+        checked_id(last.model_id)
+    except NamingError as error:
+        named = repr(printable(last.model_id)[:64])
+        raise SourceError(f"{subject}: the service calls it {named}, which cannot be an id here") from error
 
 
 def _convert(raw: Mapping[str, object], *, subject: str) -> _Package:
@@ -150,18 +181,17 @@ def _check_names(said: _Package, *, subject: str) -> None:
 def _facts(kind: Kind, said: _Package, *, subject: str) -> PackageFacts | None:
     if kind.facts is None:
         return None
-    features = None if said.model_features is None else foreign.encode(said.model_features)
-    if features is not None:
-        try:
-            foreign.check(features, subject=f"{subject}: its features")
-        except FormatError as error:
-            raise SourceError(error.message) from error
-    return msgspec.structs.replace(
+    facts = msgspec.structs.replace(
         kind.facts,
         trusted=said.trusted_source,
-        model_features=features,
+        model_features=None if said.model_features is None else foreign.encode(said.model_features),
         recommended_parameters=_text(said.recommended_parameters),
     )
+    try:
+        client_facts.check_package(facts, subject=f"{subject}: what is said of it")
+    except FormatError as error:
+        raise SourceError(error.message) from error
+    return facts
 
 
 def _text(said: _Recommended | None) -> str | None:

@@ -6,7 +6,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Annotated, Final, TypeAlias
 
 import msgspec
 from packaging.version import InvalidVersion, Version
@@ -14,6 +14,8 @@ from packaging.version import InvalidVersion, Version
 from manifests.client_facts import GPU_SERVER, JETSON, Engine, Environment, PackageFacts, TorchScript
 from manifests.manifest import QUANTIZATIONS
 
+_Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
+"""A number of something: no batch or opset is larger, and every JSON reader can hold it."""
 _UNKNOWN: Final = "unknown"
 _SPECS: Final = {GPU_SERVER: "gpu-server-specs-v1", JETSON: "jetson-machine-specs-v1"}
 
@@ -23,11 +25,11 @@ class _Manifest(msgspec.Struct, rename="camel"):
 
     quantization: str = _UNKNOWN
     dynamic_batch_size: bool = False
-    static_batch_size: int | None = None
+    static_batch_size: _Count | None = None
 
 
 class _Onnx(_Manifest):
-    opset: int = msgspec.field(default=0)
+    opset: _Count = 0
     incompatible_providers: list[str] | None = None
 
 
@@ -42,10 +44,10 @@ class _Machine(msgspec.Struct, rename="camel"):
 class _Compiled(msgspec.Struct, rename="camel", kw_only=True):
     quantization: str
     dynamic_batch_size: bool = False
-    static_batch_size: int | None = None
-    min_batch_size: int | None = None
-    opt_batch_size: int | None = None
-    max_batch_size: int | None = None
+    static_batch_size: _Count | None = None
+    min_batch_size: _Count | None = None
+    opt_batch_size: _Count | None = None
+    max_batch_size: _Count | None = None
     cuda_device_type: str
     cuda_device_cc: str = msgspec.field(name="cudaDeviceCC")
     cuda_version: str
@@ -60,7 +62,7 @@ class _Compiled(msgspec.Struct, rename="camel", kw_only=True):
 class _Traced(msgspec.Struct, rename="camel", kw_only=True):
     quantization: str
     dynamic_batch_size: bool = False
-    static_batch_size: int | None = None
+    static_batch_size: _Count | None = None
     supported_device_types: list[str]
     torch_version: str
     torch_vision_version: str | None = None

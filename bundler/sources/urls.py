@@ -22,6 +22,8 @@ def checked_url(
         host, port = parts.hostname, parts.port
     except ValueError:  # its words quote what may be the password
         raise family(f"{subject}: not a URL: its host or its port cannot be", hint=hint) from None
+    if "\\" in parts.netloc:  # some end the host there, others do not: a credential would go astray
+        raise family(f"{subject}: not a URL: it has a '\\' in its host", hint=hint)
     if not host or not url.isprintable():
         raise family(f"{subject}: not a URL: it names no host, or has a control character", hint=hint)
     if port is not None and "@" in url.removeprefix(f"{parts.scheme}://{parts.netloc}") and "." not in host:

@@ -142,7 +142,7 @@ def _observe(root: Root, folder: Path, entries: list[Entry]) -> _Files:
         except (FileNotFoundError, NotADirectoryError):
             found.lost.append(entry.path)
             continue
-        if isinstance(linked, Generated) or linked.size <= generations.SMALL:
+        if isinstance(linked, Generated) or linked.size <= generations.SMALL or linked.copied:
             continue
         if status.st_size != linked.size:
             found.lost.append(entry.path)

@@ -14,11 +14,12 @@ from runtime.lines import Line, signature_key
 
 @dataclass(frozen=True, slots=True)
 class Linked:
-    """A name for a blob."""
+    """A name for a blob. One that is `copied` shares nothing with it, however large: clients write to it."""
 
     path: str
     digest: Digest
     size: int
+    copied: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """Objects of buckets: one by its key, or all below a prefix.
 
-The bytes come by the ordinary client through a signed URL, which lives for one run and is in no message, log or lock.
+The bytes come by the ordinary client through URLs signed for one try each, which are in no message, log or lock.
 * Without a slash at its end, an object of that name wins over a prefix.
 * The pin is the object's version where the bucket keeps versions, and its ETag: one only says whether to look again.
 * What was locked out of a prefix stays as it was locked until an upgrade is asked for, whatever lies there now.
@@ -48,8 +48,8 @@ class BucketSource:
             raise ManifestError(f"{reference} is a prefix, and a file is asked for", hint=f"{reference.container}KEY")
         version = pin.get("version-id", "")
         if pin and reference.digest and not reference.members and self._connection.answered(bucket):
-            url = self._connection.url(reference, bucket, key, version)
-            return Found(reference, key.rpartition("/")[2], Remote(url), digest=reference.digest, pin=dict(pin))
+            remote = self._remote(reference, bucket, key, version)
+            return Found(reference, key.rpartition("/")[2], remote, digest=reference.digest, pin=dict(pin))
         found = self._head(bucket, key, version, reference)
         if found is None:
             near = self._near(bucket, key, reference)
@@ -80,8 +80,13 @@ class BucketSource:
         )  # fmt: skip
 
     def _found(self, reference: Reference, bucket: str, found: Object, *, name: str) -> Found:
-        url = self._connection.url(reference, bucket, found.key, found.version)
-        return Found(reference, name, Remote(url), size=found.size, digest=found.digest, pin=found.pin)
+        remote = self._remote(reference, bucket, found.key, found.version)
+        return Found(reference, name, remote, size=found.size, digest=found.digest, pin=found.pin)
+
+    def _remote(self, reference: Reference, bucket: str, key: str, version: str) -> Remote:
+        """Signed anew for each try: a run may last longer than a signature, or than its credentials."""
+        sign = partial(self._connection.url, reference, bucket, key, version)
+        return Remote(sign(), fresh=sign)
 
     def _head(self, bucket: str, key: str, version: str, reference: Reference) -> Object | None:
         named = {"Key": key} | ({"VersionId": version} if version else {})

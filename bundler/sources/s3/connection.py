@@ -18,7 +18,7 @@ from manifests.errors import MissingExtraError
 MAXIMUM_ANSWER: Final = 16 * 1024**2
 """Bytes of an answer: a page with 1000 of the longest keys is 4 MiB."""
 _EXPIRES: Final = 12 * 3600
-"""Seconds that a signed URL is good for: a slow download is resumed by the next run with a new one."""
+"""Seconds that a signed URL is good for: what is tried again or goes on is asked for with a new one."""
 _ATTEMPTS: Final = 4
 _LISTINGS: Final = ("ListObjectsV2", "ListObjectVersions")
 _HEAD: Final = "head_object"

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
+from bundler.answers import asks_again
 from bundler.sources.reference import Reference
 from bundler.sources.s3.answers import GARBLED, foreign
 from manifests.errors import (
@@ -98,7 +99,7 @@ def _refusal(error: Any, reference: Reference, bucket: str, *, where: str, signs
     if code == "NoSuchBucket":
         return SourceNotFoundError(f"{reference}: {where} has no bucket {bucket}")
     told = f"{reference}: {where} answered {status}" + (f" ({code})" if not code.isdecimal() else "")
-    if status >= 500 or code in _BUSY:
+    if asks_again(status) or code in _BUSY:
         return SourceUnreachableError(told, hint=_LATER)
     if code == "RequestTimeTooSkewed":
         return SourceDeniedError(told, hint=_CLOCK)
