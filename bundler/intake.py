@@ -11,10 +11,8 @@
 """
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from io import BufferedReader
 from math import inf
 from pathlib import Path
 from types import TracebackType
@@ -26,10 +24,11 @@ from bundler.http import Client
 from bundler.once import Once
 from bundler.sources import archive
 from bundler.sources.base import Found, Local, Remote
+from bundler.sources.file import opened
 from bundler.sources.wheel import METADATA, open_metadata
 from bundler.unpacking import unpack
 from manifests.digest import Digest
-from manifests.errors import BusyError, DigestMismatchError, SourceDeniedError, SourceNotFoundError
+from manifests.errors import BusyError, DigestMismatchError
 from manifests.progress import Reporter
 from manifests.recipe import Recipe
 from manifests.store import Store
@@ -79,9 +78,9 @@ class Intake:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for opened in self._archives.values():
-            if opened.download is not None:
-                opened.download.claim.release()
+        for whole in self._archives.values():
+            if whole.download is not None:
+                whole.download.claim.release()
         if error is None:
             for target in sorted(self._targets):
                 forget_finished(target)
@@ -115,7 +114,7 @@ class Intake:
         self._targets.add(target)
         longest = self._client.patience.longest_wait
         whole = self._patiently(lambda: self._archive(found), target, subject=found.path, longest=longest)
-        with _opened(whole.path) as stream:
+        with opened(whole.path) as stream:
             return unpack(stream, found.reference.members, self._store, whole.digest, wanted, subject=found.path)
 
     def licenses(self, found: Found) -> tuple[str, ...]:
@@ -219,7 +218,7 @@ class Intake:
     def _extract(self, found: Found, *, subject: str) -> Recipe:
         whole = self._archive(found)
         with (
-            _opened(whole.path) as stream,
+            opened(whole.path) as stream,
             archive.open_member(stream, found.reference.members, subject=found.path, spool=self._spool) as member,
         ):
             recipe = encode.add(self._store, member.stream, size=member.size, subject=subject)
@@ -230,7 +229,7 @@ class Intake:
         """A wheel's METADATA: remembered like any other member, so that the wheel is not needed for it again."""
         whole = self._archive(found)
         with (
-            _opened(whole.path) as stream,
+            opened(whole.path) as stream,
             open_metadata(stream, subject=found.path, spool=self._spool) as (name, member),
         ):
             recipe = encode.add(self._store, member.stream, size=member.size, subject=name)
@@ -247,7 +246,7 @@ class Intake:
             request = self._request(found, found.place, target, subject=found.path)
             done = download(self._client, request, self.reporter)
             return _Archive(done.path, done.digest, done)
-        with _opened(found.place.path) as stream:
+        with opened(found.place.path) as stream:
             digest = Digest(hashlib.file_digest(stream, "sha256").digest())
         if found.digest is not None and digest != found.digest:
             raise DigestMismatchError(subject=found.path, expected=found.digest, actual=digest)
@@ -259,18 +258,6 @@ class Intake:
         return self._store.partial(f"{found.key} {kind}")
 
     def _add(self, path: Path, *, expected: Digest | None, subject: str) -> Recipe:
-        with _opened(path) as stream:
+        with opened(path) as stream:
             size = path.stat().st_size
             return encode.add(self._store, stream, size=size, subject=subject, expected=expected)
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[BufferedReader]:
-    try:
-        stream = path.open("rb")
-    except FileNotFoundError as error:
-        raise SourceNotFoundError(f"{path} does not exist") from error
-    except OSError as error:
-        raise SourceDeniedError(f"{path}: {error.strerror}") from error
-    with stream:
-        yield stream

@@ -33,7 +33,7 @@ from manifests.codecs import Encoded
 from manifests.digest import ChunkAlgorithm, Digest
 from manifests.errors import BusyError, CorruptStoreError, FormatError, StorageError, UnsupportedFormatError
 from manifests.locks import FileLock, try_lock
-from manifests.publish import Batch, make_folder, publish, sweep, translated
+from manifests.publish import Batch, make_folder, publish, publishing, sweep, translated
 from manifests.recipe import Recipe, RecipeChunk
 
 FORMAT: Final = 1
@@ -273,8 +273,9 @@ class Store:
         return self._member_path(container, "").parent.is_dir()
 
     def record_member(self, container: Digest, member: str, digest: Digest) -> None:
-        """Remember which blob `member` of the archive `container` is."""
-        publish(self._member_path(container, member), encode_member(member, digest))
+        """Remember which blob `member` of the archive `container` is: not synced, since it only saves work."""
+        with publishing(self._member_path(container, member), durable=False) as stream:
+            stream.write(encode_member(member, digest))
 
     def record_index(self, content_digest: Digest, index: bytes) -> None:
         """Keep the index of a bundle that was built, so that a later one can be made since it."""

@@ -16,8 +16,6 @@ from dataclasses import dataclass, field, replace
 from email.message import Message
 from email.parser import BytesParser
 from functools import partial
-from io import BufferedReader
-from pathlib import Path
 from typing import BinaryIO, Final, Self, cast
 
 from packaging.markers import UndefinedComparison, UndefinedEnvironmentName
@@ -35,6 +33,7 @@ from bundler.licenses import MAXIMUM_METADATA
 from bundler.once import Once
 from bundler.sources import archive
 from bundler.sources.base import Found, Local, Place
+from bundler.sources.file import opened
 from bundler.sources.wheel import METADATA, open_metadata
 from manifests.digest import Digest
 from manifests.errors import DigestMismatchError, ManifestError, SourceError, SourceNotFoundError, listing
@@ -141,7 +140,7 @@ class MetadataReader:
                 pass
         if isinstance(wheel.file.place, Local):
             with (
-                _opened(wheel.file.place.path) as stream,
+                opened(wheel.file.place.path) as stream,
                 open_metadata(stream, subject=wheel.file.name, spool=self._spool) as (_, member),
             ):
                 return member.stream.read()
@@ -150,7 +149,7 @@ class MetadataReader:
     def _read_beside(self, wheel: Wheel, place: Place) -> bytes:
         subject = f"{wheel.file.name}.metadata"
         if isinstance(place, Local):
-            with _opened(place.path) as stream:
+            with opened(place.path) as stream:
                 content = stream.read(MAXIMUM_METADATA + 1)
         else:
             content = self._client.document(place.url, subject=subject, limit=MAXIMUM_METADATA).content
@@ -218,18 +217,6 @@ def _count(counts: Counter[str], project: str, *, most: int, what: str) -> None:
             f"{project}: {most} of its versions were {what}, and none of them goes with the others",
             hint="name a version that does with --constraint, or ask who runs the index whether all are genuine",
         )
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[BufferedReader]:
-    try:
-        stream = path.open("rb")
-    except FileNotFoundError as error:
-        raise SourceNotFoundError(f"{path} does not exist") from error
-    except OSError as error:
-        raise SourceError(f"{path}: {error.strerror}") from error
-    with stream:
-        yield stream
 
 
 def _all(fields: "Message[str, str]", name: str) -> list[str]:

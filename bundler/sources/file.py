@@ -13,8 +13,10 @@ import os
 import re
 import stat
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
+from io import BufferedReader
 from pathlib import Path, PurePosixPath
 from typing import Final
 
@@ -140,6 +142,19 @@ def _inside(path: Path, real_top: Path) -> Path:
     if not stat.S_ISREG(_mode(real)):
         raise SourceError(f"{path} is neither a file nor a folder, or a link to a folder")
     return real
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[BufferedReader]:
+    """The file `path`, to be read. Errors: `SourceNotFoundError`, `SourceDeniedError`."""
+    try:
+        stream = path.open("rb")
+    except FileNotFoundError as error:
+        raise SourceNotFoundError(f"{path} does not exist") from error
+    except OSError as error:
+        raise SourceDeniedError(f"{path}: {error.strerror}") from error
+    with stream:
+        yield stream
 
 
 def _mode(path: Path) -> int:
