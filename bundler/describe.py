@@ -161,7 +161,7 @@ def _graph(package: LockedPackage, store: Store) -> OnnxFile | None:
     named = [file for file in graphs if file.path == _WEIGHTS] or graphs
     if package.backend != "onnx" or len(named) != 1:
         return None
-    spool = store.path / "partial"
+    spool = store.spool
     with translated(spool), tempfile.TemporaryFile(dir=spool) as stream:
         for piece in store.read(named[0].digest):
             stream.write(piece)

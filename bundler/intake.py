@@ -66,7 +66,7 @@ class Intake:
         self._store = store
         self._client = client
         self.reporter = reporter
-        self._spool = store.path / "partial"
+        self._spool = store.spool
         self._targets: set[Path] = set()
         self._files: Once[tuple[str, Digest | None], Taken] = Once()
         self._archives: Once[str, _Archive] = Once()

@@ -34,7 +34,7 @@ def of_wheel(metadata: bytes) -> tuple[str, ...]:
 
 def of_onnx(store: Store, digest: Digest) -> tuple[str, ...]:
     """What the exporter left under `license`; nothing if the blob is no ONNX model. Memory does not grow with it."""
-    folder = store.path / "partial"
+    folder = store.spool
     with translated(folder), tempfile.TemporaryFile(dir=folder) as stream:
         for piece in store.read(digest):
             stream.write(piece)

@@ -57,22 +57,22 @@ def combined(errors: Iterable[BundleError], *, subject: str = "") -> BundleError
     distinct = list({str(error): error for error in errors}.values())
     if len(distinct) == 1:
         return distinct[0]
-    hint = "; ".join(dict.fromkeys(error.hint for error in distinct if error.hint))
+    hints = list(dict.fromkeys(error.hint for error in distinct if error.hint))
     if subject:
         told = "; ".join(error.message.removeprefix(f"{subject}: ") for error in distinct)
-        return _of(_family(distinct), f"{subject}: {len(distinct)} sources failed: {told}", hint, {})
-    return _of(_family(distinct), f"{len(distinct)} files failed", hint, _facts(distinct))
+        return _of(_family(distinct), f"{subject}: {len(distinct)} sources failed: {told}", "; ".join(hints), {})
+    hint = hints[0] if len(hints) == 1 else ""
+    return _of(_family(distinct), f"{len(distinct)} files failed", hint, _facts(distinct, with_hints=not hint))
 
 
-def _facts(errors: Sequence[BundleError]) -> dict[str, str]:
-    """What each says, under the name of its file."""
+def _facts(errors: Sequence[BundleError], *, with_hints: bool) -> dict[str, str]:
+    """What each says, under the name of its file; `with_hints` also its own way out."""
     facts: dict[str, str] = {}
     for number, error in enumerate(errors, 1):
         name, colon, rest = error.message.partition(": ")
-        if colon and name not in facts:
-            facts[name] = rest
-        else:
-            facts[str(number)] = error.message
+        is_named = bool(colon) and name not in facts
+        way_out = f" (hint: {error.hint})" if with_hints and error.hint else ""
+        facts[name if is_named else str(number)] = (rest if is_named else error.message) + way_out
     return facts
 
 

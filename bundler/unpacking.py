@@ -4,7 +4,6 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from io import BytesIO
-from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Final, Self
 
@@ -40,11 +39,10 @@ def unpack(
     for it again. Errors: `SourceError` for a wanted member that is no regular file, or a damaged archive.
     """
     *outer, folder = inner if inner and inner[-1].endswith("/") else (*inner, "")
-    spool: Path = store.path / "partial"
     names: list[str] = []
     folders: set[str] = set()
     taking = _Taking(store)
-    with taking, archive.walk(whole, outer, subject=subject, spool=spool) as entries:
+    with taking, archive.walk(whole, outer, subject=subject, spool=store.spool) as entries:
         for entry in entries:
             if not entry.name.startswith(folder):
                 _note_folders(entry.name, folders)

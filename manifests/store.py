@@ -26,7 +26,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from manifests import canonical, chunk_file, codecs, recipe
+from manifests import canonical, chunk_file, codecs, member_record, recipe
 from manifests.chunk_file import ChunkHead
 from manifests.chunking import Chunker, FixedChunker
 from manifests.codecs import Encoded
@@ -39,7 +39,6 @@ from manifests.recipe import Recipe, RecipeChunk
 FORMAT: Final = 1
 MARKER: Final = "store.json"
 _MARKER_LIMIT: Final = 4096
-MEMBER_LIMIT: Final = 64 << 10
 """Bytes of a record of an archive's member."""
 PARTIAL: Final = "partial"
 _LOCK: Final = "lock"
@@ -255,15 +254,20 @@ class Store:
         """Publish a recipe whose chunks are on the disk: from now on the blob is in the store."""
         publish(self._recipe_path(made.digest), recipe.encode(made))
 
+    @property
+    def spool(self) -> Path:
+        """A folder for what is under way, on the store's own disk."""
+        return self.path / PARTIAL
+
     def partial(self, key: str) -> Path:
         """Where the download called `key` lies while it is under way."""
-        return self.path / PARTIAL / hashlib.sha256(key.encode()).hexdigest()
+        return self.spool / hashlib.sha256(key.encode()).hexdigest()
 
     def find_member(self, container: Digest, member: str) -> Digest | None:
         """Which blob `member` of the archive `container` was, if that was ever seen and the blob is still here."""
         path = self._member_path(container, member)
         try:
-            found, digest = decode_member(read_file(path, limit=MEMBER_LIMIT), subject=str(path))
+            found, digest = member_record.decode(read_file(path, limit=member_record.MAXIMUM_SIZE), subject=str(path))
         except (OSError, FormatError):  # it only saves work: one that cannot be read is one that is not there
             return None
         return digest if found == member and self.find(digest) else None
@@ -275,7 +279,7 @@ class Store:
     def record_member(self, container: Digest, member: str, digest: Digest) -> None:
         """Remember which blob `member` of the archive `container` is: not synced, since it only saves work."""
         with publishing(self._member_path(container, member), durable=False) as stream:
-            stream.write(encode_member(member, digest))
+            stream.write(member_record.encode(member, digest))
 
     def record_index(self, content_digest: Digest, index: bytes) -> None:
         """Keep the index of a bundle that was built, so that a later one can be made since it."""
@@ -347,7 +351,7 @@ class Store:
         return _sharded(self._chunks, digest)
 
     def _member_path(self, container: Digest, member: str) -> Path:
-        return self.path / "members" / container.hex[:2] / container.hex / member_name(member)
+        return self.path / "members" / container.hex[:2] / container.hex / member_record.name_of(member)
 
 
 def _sharded(folder: Path, digest: bytes) -> Path:
@@ -377,22 +381,3 @@ def read_recipe(path: Path) -> Recipe:
     if len(content) > recipe.MAXIMUM_SIZE:
         raise CorruptStoreError(f"{path}: no recipe has more than {recipe.MAXIMUM_SIZE} bytes")
     return recipe.decode(content, subject=str(path))
-
-
-def encode_member(member: str, digest: Digest) -> bytes:
-    """The record of which blob `member` of an archive is."""
-    return canonical.encode({"digest": str(digest), "member": member})
-
-
-def decode_member(content: bytes, *, subject: str) -> tuple[str, Digest]:
-    """The member and its blob. Errors: `FormatError`."""
-    value = canonical.decode(content, limit=MEMBER_LIMIT, subject=subject)
-    member, digest = (value.get("member"), value.get("digest")) if isinstance(value, dict) else (None, None)
-    if not isinstance(member, str) or not isinstance(digest, str):
-        raise FormatError(f"{subject}: not the record of a member")
-    return member, Digest.parse(digest)
-
-
-def member_name(member: str) -> str:
-    """The name of a member's record."""
-    return hashlib.sha256(member.encode()).hexdigest()

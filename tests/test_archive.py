@@ -2,7 +2,6 @@
 
 import gzip
 import io
-import lzma
 import stat
 import struct
 import tarfile
@@ -11,39 +10,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
-import zstandard
 
+from archives import KINDS, special, tarred, zipped
 from bundler.sources import archive
 from manifests.errors import SourceError, SourceNotFoundError
 
 WEIGHTS = bytes(range(256)) * 5000
-
-
-def zipped(**members: bytes) -> bytes:
-    out = io.BytesIO()
-    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as made:
-        for name, content in members.items():
-            made.writestr(name.replace("__", "/"), content)
-    return out.getvalue()
-
-
-def tarred(**members: bytes) -> bytes:
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w") as made:
-        for name, content in members.items():
-            entry = tarfile.TarInfo(name.replace("__", "/"))
-            entry.size = len(content)
-            made.addfile(entry, io.BytesIO(content))
-    return out.getvalue()
-
-
-def special(kind: bytes, name: str = "m") -> bytes:
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w") as made:
-        entry = tarfile.TarInfo(name)
-        entry.type, entry.linkname = kind, "/etc/passwd"
-        made.addfile(entry)
-    return out.getvalue()
 
 
 def take(content: bytes, *members: str, spool: Path) -> bytes:
@@ -51,18 +23,6 @@ def take(content: bytes, *members: str, spool: Path) -> bytes:
         taken = member.stream.read()
         assert len(taken) == member.size
         return taken
-
-
-KINDS: dict[str, Callable[[bytes], bytes]] = {
-    "tar": bytes,
-    "tar.gz": gzip.compress,
-    "tar.xz": lambda plain: lzma.compress(plain, preset=0),
-    "tar.zst": zstandard.ZstdCompressor().compress,
-    "tar.gz in two parts": lambda plain: gzip.compress(plain[:1000]) + gzip.compress(plain[1000:]),
-    "tar.zst in two frames": lambda plain: b"".join(
-        zstandard.ZstdCompressor().compress(part) for part in (plain[:1000], plain[1000:])
-    ),
-}
 
 
 @pytest.mark.parametrize("kind", KINDS)

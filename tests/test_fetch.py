@@ -465,6 +465,10 @@ def test_files_that_fail_alike_fail_as_that(tmp_path: Path) -> None:
     with pytest.raises(DigestMismatchError, match="2 files failed") as wrong:
         together([failing(error) for error in mismatches], threads=2, stop=lambda: None)
     assert wrong.value.facts == {"a": "expected x, got y", "b": "expected x, got y"}
+    hinted = [SourceDeniedError("a: no", hint="set A"), SourceDeniedError("b: no", hint="set B")]
+    with pytest.raises(SourceDeniedError) as denied:
+        together([failing(error) for error in hinted], threads=2, stop=lambda: None)
+    assert denied.value.facts == {"a": "no (hint: set A)", "b": "no (hint: set B)"}
 
 
 def test_a_full_disk_ends_everything_at_once() -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from archives import tarred
 from bucket_server import bucket_server
 from bundler import initialise
 from bundler.http import Client
@@ -16,7 +17,6 @@ from hub_server import Hub, hub_of
 from initialising import BERT, CARRIED, DETECTOR, REPOSITORY, Place, files, graph, paths
 from loopback import hasty, serving
 from manifests.errors import ManifestError, SourceNotFoundError
-from test_archive import tarred
 
 Asking = Callable[..., initialise.Draft]
 

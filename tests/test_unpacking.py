@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from archives import KINDS, special, tarred, zipped
 from builders import Builder, Notes, Recorder, files, model
 from loopback import Request, hasty, serving
 from manifests.errors import DigestMismatchError, ManifestError, NamingError, SourceError, SourceNotFoundError
 from manifests.lock import Lock
-from test_archive import KINDS, special, tarred, zipped
 
 TREE = {"top__a.onnx": b"weights" * 999, "top__sub__b.txt": b"b", "top__c.txt": b"", "other.md": b"#"}
 PACKED: dict[str, Callable[[bytes], bytes]] = {"zip": lambda _: zipped(**TREE), **KINDS}

@@ -10,7 +10,7 @@ from bundler.housekeeping.shelf import Shelf
 from manifests import canonical
 from manifests.errors import FormatError, UnsupportedFormatError, listing
 from manifests.finding import Finding, Subject
-from manifests.store import FORMAT, MARKER, check_marker
+from manifests.store import FORMAT, MARKER, PARTIAL, check_marker
 
 SUBJECT: Final = Subject("store")
 
@@ -33,7 +33,7 @@ def look(path: Path, *, wanted: bool) -> Iterator[Finding]:
     else:
         yield _format(path)
         yield _access(path)
-        yield from _unfinished(path / "partial")
+        yield from _unfinished(path / PARTIAL)
         yield from _outdated(path)
 
 
@@ -51,7 +51,7 @@ def _format(path: Path) -> Finding:
 
 
 def _access(path: Path) -> Finding:
-    folders = [each for each in (path, *(path / name for name in ("partial", "chunks", "blobs"))) if each.exists()]
+    folders = [each for each in (path, *(path / name for name in (PARTIAL, "chunks", "blobs"))) if each.exists()]
     if closed := [each for each in folders if not os.access(each, os.R_OK | os.W_OK | os.X_OK)]:
         fix = f"run as its owner, or name another store: sudo chown -R $(id -u) {shlex.quote(str(path))}"
         return SUBJECT.problem("store-closed", f"this user may not read or write {closed[0]}", fix=fix)

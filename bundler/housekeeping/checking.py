@@ -8,11 +8,11 @@ from pathlib import Path
 
 from bundler.housekeeping import known
 from bundler.housekeeping.shelf import Entry
-from manifests import chunk_file, index
+from manifests import chunk_file, index, member_record
 from manifests.digest import ChunkAlgorithm
 from manifests.errors import BundleError, CorruptStoreError, FormatError, StorageError, UnsupportedFormatError
 from manifests.recipe import Recipe
-from manifests.store import MEMBER_LIMIT, decode_member, is_lost, member_name, read_file, read_recipe
+from manifests.store import is_lost, read_file, read_recipe
 
 
 def read_chunk(path: Path, algorithm: ChunkAlgorithm, digest: bytes) -> bytes:
@@ -41,8 +41,8 @@ def wrong_member(path: Path) -> str:
     """What is wrong with the record of an archive's member."""
 
     def check() -> None:
-        member, _ = decode_member(read_file(path, limit=MEMBER_LIMIT), subject="it")
-        if member_name(member) != path.name:
+        member, _ = member_record.decode(read_file(path, limit=member_record.MAXIMUM_SIZE), subject="it")
+        if member_record.name_of(member) != path.name:
             raise FormatError("it is another record than its name says")
 
     return _reason(check)

@@ -23,14 +23,14 @@ from bundler.housekeeping.known import Known, State, check, given, owners, remem
 from bundler.housekeeping.shelf import Entry, Shelf
 from bundler.housekeeping.stats import Amount, is_whole, lengths, recipes
 from bundler.sources.wheel import METADATA
-from manifests import index
+from manifests import index, member_record
 from manifests.chunk_file import HEAD_SIZE
 from manifests.digest import ChunkAlgorithm
 from manifests.errors import CorruptStoreError, FormatError, ManifestError, UnsupportedFormatError, listing
 from manifests.locks import try_lock
 from manifests.progress import Reporter
 from manifests.publish import sync_folder, translated
-from manifests.store import MEMBER_LIMIT, cleaning, decode_member, is_lost, looking, member_name, read_file
+from manifests.store import cleaning, is_lost, looking, read_file
 
 _DAY: Final = 86_400
 _WORK: Final = "clean the store"
@@ -198,7 +198,7 @@ def _refuse(unread: Sequence[Path]) -> None:
 
 def _plan_members(shelf: Shelf, made: Plan, wanted: set[str]) -> None:
     """Records of what is kept stay; with them a wheel's METADATA, or it would be fetched whole again for that alone."""
-    metadata = member_name(METADATA)
+    metadata = member_record.name_of(METADATA)
     for _, records in shelf.members():
         blobs = {entry.path: _member_blob(entry.path) for entry in records}
         if any(blob in wanted for blob in blobs.values()):
@@ -209,7 +209,7 @@ def _plan_members(shelf: Shelf, made: Plan, wanted: set[str]) -> None:
 def _member_blob(path: Path) -> str:
     """The blob of a record in hex; empty for a damaged one."""
     try:
-        return decode_member(read_file(path, limit=MEMBER_LIMIT), subject=str(path))[1].hex
+        return member_record.decode(read_file(path, limit=member_record.MAXIMUM_SIZE), subject=str(path))[1].hex
     except (OSError, FormatError):
         return ""
 

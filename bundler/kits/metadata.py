@@ -115,7 +115,7 @@ class MetadataReader:
         self._client = client
         self._store = store
         self._intake = intake
-        self._spool = store.path / "partial"
+        self._spool = store.spool
         self._known: Once[Wheel, Described] = Once()
         self._read_versions: Counter[str] = Counter()
         self._whole_wheels: Counter[str] = Counter()
@@ -201,7 +201,7 @@ def check_runs(store: Store, whole: Digest, name: str, *, package: str) -> None:
 @contextmanager
 def _spooled(store: Store, whole: Digest) -> Iterator[BinaryIO]:
     """A wheel of the store as a file that can be read from anywhere."""
-    spool = store.path / "partial"
+    spool = store.spool
     with translated(spool), tempfile.TemporaryFile(dir=spool) as stream:
         for piece in store.read(whole):
             stream.write(piece)
