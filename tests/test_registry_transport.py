@@ -739,7 +739,7 @@ class TestUploads:
             assert not wire.cuts
             assert wire.passed["up"] < len(content) + (5 << 20)
             assert list(fake.blobs.values()) == [content]
-        assert fake.count("POST") == 1
+        assert fake.count("POST") <= 2  # a registry that is still at the piece that was cut may not know its end
 
     def test_a_registry_that_answers_no_more_is_told_as_such(self, tmp_path: Path) -> None:
         with fake_registry() as fake, repository(fake.host, tmp_path, writes=True) as asked:
