@@ -367,12 +367,12 @@ def test_a_target_that_is_a_file_is_refused_and_stays(site: Root, tmp_path: Path
 def test_a_full_disk_is_said_before_the_first_file(site: Root, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(exporting.shutil, "disk_usage", lambda _: usage._replace(free=1_000_000))
-    with pytest.raises(DiskFullError, match="1.0 MB are free") as caught:
+    with pytest.raises(DiskFullError, match=r"1\.0 MB are free") as caught:
         take("acme/one", tmp_path / "new" / "out", "directory", site)
     assert "nothing was written" in caught.value.hint
     assert not (tmp_path / "new").exists()
     (tmp_path / "there").mkdir()
-    with pytest.raises(DiskFullError, match="1.0 MB are free"):
+    with pytest.raises(DiskFullError, match=r"1\.0 MB are free"):
         take("acme/one", tmp_path / "there", "directory", site)
     assert tree(tmp_path / "there") == {}
     assert (tmp_path / "there").is_dir()

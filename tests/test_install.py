@@ -239,7 +239,7 @@ def test_a_full_disk_is_said_before_the_first_byte(
     bundle = workshop.build(workshop.lock(MODELS)).path
     usage = shutil.disk_usage(site.path)
     monkeypatch.setattr(install.shutil, "disk_usage", lambda _: usage._replace(free=1_000_000))
-    with pytest.raises(DiskFullError, match="1.0 MB are free"):
+    with pytest.raises(DiskFullError, match=r"1\.0 MB are free"):
         put(bundle, site)
     assert not (site.path / "blobs").exists()
 
