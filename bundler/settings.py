@@ -205,7 +205,7 @@ def _registries(environ: Mapping[str, str]) -> Registries:
 def _roboflow(environ: Mapping[str, str]) -> Roboflow:
     host = (environ.get("ROBOFLOW_API_HOST") or DEFAULT_ROBOFLOW).rstrip("/")
     parts = checked_url(host, subject="ROBOFLOW_API_HOST")
-    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query:
+    if parts.scheme not in WEB or not parts.hostname or parts.query:
         raise SourceError("ROBOFLOW_API_HOST is no address of a web service", hint=f"as {DEFAULT_ROBOFLOW}")
     if "@" in parts.netloc:
         raise SourceError("ROBOFLOW_API_HOST: no user or password goes into it", hint="the key is ROBOFLOW_API_KEY")

@@ -20,9 +20,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
-
-
 SIZE = 1_000_000_000
 FILES = 10_000
 NGINX = """

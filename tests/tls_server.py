@@ -25,12 +25,6 @@ NAME: Final = "files.example"
 _METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
 
-class _Prompt(Request):
-    """What is written in two parts is not kept back until the first one is acknowledged."""
-
-    disable_nagle_algorithm = True
-
-
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
@@ -106,7 +100,7 @@ def answering(answer: Callable[[Request], None], *, authority: Authority | None 
     def respond(request: Request) -> None:
         answer(request)
 
-    server = _Server(("127.0.0.1", 0), type("Handler", (_Prompt,), {f"do_{name}": respond for name in _METHODS}))
+    server = _Server(("127.0.0.1", 0), type("Handler", (Request,), {f"do_{name}": respond for name in _METHODS}))
     if authority is not None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(authority.server)

@@ -23,7 +23,7 @@ from bundler.http import BrokenOffError, Client, Content
 from bundler.registry.access import Access, refused
 from bundler.registry.address import Address
 from bundler.registry.logins import find_login
-from bundler.sources.urls import checked_url, host_of, origin_of, shown
+from bundler.sources.urls import WEB, checked_url, host_of, origin_of, shown
 from manifests.digest import Digest
 from manifests.errors import (
     DigestMismatchError,
@@ -71,7 +71,7 @@ class Answer:
             url = urljoin(self.url, told)
         except ValueError:
             url = ""
-        if not told or checked_url(url, subject=f"{subject}: the registry's Location").scheme not in {"http", "https"}:
+        if not told or checked_url(url, subject=f"{subject}: the registry's Location").scheme not in WEB:
             raise SourceError(f"{subject}: {shown(self.url)} does not say where to go on")
         if self.url.startswith("https:") and url.startswith("http:"):
             raise SourceError(f"{subject}: {shown(self.url)} goes on without TLS at {shown(url)}, which is refused")
@@ -216,7 +216,7 @@ class Repository:
     def known_tags(self) -> str:
         """A hint: some of the tags that are there; empty if the registry does not say."""
         try:
-            answer = self.ask("GET", f"{self.base}/tags/list?n={_TAGS_ASKED}", subject="tags")
+            answer = self.ask("GET", f"{self.base}/tags/list?n={_TAGS_ASKED}", subject="tags", limit=_ANSWER_LIMIT)
             tags = msgspec.json.decode(answer.content, type=_Tags).tags or []
         except (SourceError, *NOT_JSON):
             return ""

@@ -23,7 +23,7 @@ from urllib.parse import parse_qs, quote, urlsplit
 from bundler.answers import asks_again
 from bundler.http import BrokenOffError, Client
 from bundler.settings import Azure, Settings
-from bundler.sources.urls import checked_url, host_of
+from bundler.sources.urls import WEB, checked_url, host_of
 from manifests.errors import (
     ManifestError,
     MissingExtraError,
@@ -228,7 +228,7 @@ def _by_string(azure: Azure, options: Mapping[str, Any]) -> Any:
     except (ValueError, KeyError, TypeError):  # their words may quote it
         raise SourceError(f"{_STRING} is not a connection string", hint=_WHERE_FROM) from None
     parts = checked_url(service.url, subject=_STRING)
-    if parts.scheme not in {"http", "https"} or "@" in parts.netloc or "//" in parts.path:
+    if parts.scheme not in WEB or "@" in parts.netloc or "//" in parts.path:
         raise SourceError(f"{_STRING}: its endpoint is no web address without a user", hint=_WHERE_FROM)
     if parts.query or _NAMES_SAS.search(azure.connection_string):
         _check_sas(parts.query, _STRING)
