@@ -33,6 +33,8 @@ _PROXY_HINT: Final = "the proxy's user and password go into its address: http://
 _HUB_MISSING: Final = frozenset({"RepoNotFound", "RevisionNotFound", "EntryNotFound"})
 
 
+TRUST_HINT: Final = "for a CA of your own, name its certificates in REQUESTS_CA_BUNDLE or SSL_CERT_FILE"
+LATER_HINT: Final = "try again later: what was fetched is kept"
 NOT_JSON: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What `msgspec.json.decode` raises for a stranger's bytes."""
 

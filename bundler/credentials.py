@@ -57,7 +57,7 @@ class Credentials:
         host = urlsplit(url).hostname or ""
         if host not in self._of_netrc:
             found = self._read_netrc(f"https://[{host}]/" if ":" in host else f"https://{host}/")
-            self._of_netrc[host] = _basic(*found) if found else None
+            self._of_netrc[host] = basic(*found) if found else None
         return self._of_netrc[host]
 
     def _read_netrc(self, url: str) -> tuple[str, str] | None:
@@ -153,11 +153,12 @@ def _configured(settings: Settings) -> dict[str, str]:
     for url in (*settings.packages.find_links, *settings.packages.indexes):
         parts = urlsplit(url)
         if parts.username is not None:
-            held.setdefault(origin_of(parts), _basic(unquote(parts.username), unquote(parts.password or "")))
+            held.setdefault(origin_of(parts), basic(unquote(parts.username), unquote(parts.password or "")))
     if settings.hub.token:
         held[origin_of(urlsplit(settings.hub.endpoint))] = f"Bearer {settings.hub.token}"
     return held
 
 
-def _basic(user: str, password: str) -> str:
+def basic(user: str, password: str) -> str:
+    """The `Authorization` of a user with a password."""
     return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()

@@ -4,13 +4,12 @@
 * At most a few chunks are in memory, whatever the size of the stream.
 """
 
-import os
 from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
-from typing import BinaryIO, Final
+from concurrent.futures import Future
+from typing import BinaryIO
 
+from bundler.together import AHEAD, workers
 from manifests import codecs
 from manifests.chunking import CHUNK
 from manifests.digest import BlobHashes, Digest
@@ -18,10 +17,6 @@ from manifests.errors import DigestMismatchError
 from manifests.publish import Batch
 from manifests.recipe import Recipe, RecipeChunk
 from manifests.store import Store
-
-THREADS: Final = min(4, os.cpu_count() or 1)
-_AHEAD: Final = 2 * THREADS
-"""Chunks in memory at once."""
 
 
 def add(
@@ -78,13 +73,13 @@ def _encoded(store: Store, pieces: Iterator[bytes], hashes: BlobHashes, batch: B
     chunks: list[RecipeChunk] = []
     pending: deque[Future[RecipeChunk]] = deque()
     hashing: list[Future[None]] = []
-    with _workers() as pool:
+    with workers() as pool:
         for raw in pieces:
             for hashed in hashing:  # each hash takes the chunks in order
                 hashed.result()
             hashing = [pool.submit(hash_.update, raw) for hash_ in hashes.each()]
             pending.append(pool.submit(_encode_chunk, store, raw, batch))
-            if len(pending) >= _AHEAD:
+            if len(pending) >= AHEAD:
                 chunks.append(pending.popleft().result())
         chunks.extend(future.result() for future in pending)
         for hashed in hashing:
@@ -99,12 +94,3 @@ def _encode_chunk(store: Store, raw: bytes, batch: Batch) -> RecipeChunk:
     else:
         store.add_chunk(chunk.digest, chunk.length, codecs.encode(raw), batch)
     return chunk
-
-
-@contextmanager
-def _workers() -> Iterator[ThreadPoolExecutor]:
-    pool = ThreadPoolExecutor(max_workers=THREADS)
-    try:
-        yield pool
-    finally:
-        pool.shutdown(cancel_futures=True)

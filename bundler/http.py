@@ -24,6 +24,8 @@ from requests.structures import CaseInsensitiveDict
 from requests.utils import super_len
 
 from bundler.answers import (
+    LATER_HINT,
+    TRUST_HINT,
     BrokenOffError,
     again,
     asks_again,
@@ -40,6 +42,7 @@ from bundler.connections import Adapter, Sockets
 from bundler.credentials import Credentials, Sent, Session, as_asked
 from bundler.mirrors import mirrored
 from bundler.settings import Patience, Settings
+from bundler.sources.base import Authorization
 from bundler.sources.urls import checked_url, host_of, origin_of, shown
 from manifests.errors import SourceError, SourceUnreachableError
 from manifests.progress import Reporter, Silent
@@ -47,8 +50,6 @@ from manifests.progress import Reporter, Silent
 __all__ = ["Authorization", "BrokenOffError", "Client", "Content", "Document", "pieces"]
 
 T = TypeVar("T")
-Authorization: TypeAlias = Callable[[], str | None]
-"""Gives the value of an `Authorization` header, called anew for each try; None leaves it to what is configured."""
 Content: TypeAlias = bytes | Iterable[bytes] | BinaryIO
 
 _PIECE: Final = 1 << 20
@@ -288,9 +289,7 @@ class Client:
 
     def _pause(self, broken: BrokenOffError, failures: int, *, subject: str) -> None:
         if failures >= self.patience.attempts:
-            raise SourceUnreachableError(
-                f"{subject}: {broken.reason} ({failures} tries)", hint="try again later: what was fetched is kept"
-            ) from broken
+            raise SourceUnreachableError(f"{subject}: {broken.reason} ({failures} tries)", hint=LATER_HINT) from broken
         pause = min(self.patience.longest_pause, self.patience.first_pause * 2 ** (failures - 1))
         pause *= random.uniform(0.5, 1.0)  # noqa: S311 - jitter against herds is no secret
         if broken.wait is not None:
@@ -307,7 +306,7 @@ class Client:
     @property
     def _trusted(self) -> str:
         ours = "" if self._verify is True else f"what is trusted now is {self._verify}; "
-        return f"{ours}for a CA of your own, name its certificates in REQUESTS_CA_BUNDLE or SSL_CERT_FILE"
+        return f"{ours}{TRUST_HINT}"
 
     def _through(self, url: str) -> str:
         """What stands between: the proxy of pip's settings or of the environment, for a message."""

@@ -36,7 +36,7 @@ class Locked:
 
 def lock_path(manifest: Path) -> Path:
     """Where the lock of a manifest lies: beside it."""
-    return manifest.parent / f"{manifest.stem}.lock.json"
+    return manifest.parent / f"{manifest.stem}{lock.SUFFIX}"
 
 
 def is_of(found: Lock, asked: Manifest, *, base: Path) -> bool:
@@ -54,7 +54,7 @@ def is_lock(path: Path) -> bool:
     try:
         value = canonical.decode_any_spelling(content, limit=lock.MAXIMUM_SIZE, subject=str(path))
     except FormatError:
-        return path.name.endswith(".lock.json")
+        return path.name.endswith(lock.SUFFIX)
     return isinstance(value, dict) and "format" in value
 
 

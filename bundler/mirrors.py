@@ -11,12 +11,10 @@ from dataclasses import dataclass
 from typing import Final, Self
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
-from bundler.sources.urls import WEB, checked_url, origin_of
+from bundler.sources.urls import SIGNATURES, WEB, checked_url, origin_of
 from manifests.errors import SourceError
 
 _BETWEEN: Final = re.compile(r"=(?=https?://)", re.IGNORECASE)
-_SIGNATURES: Final = frozenset({"x-amz-signature", "x-goog-signature", "signature", "sig"})
-"""Names in a query that hold a signature: S3's two kinds, Google's, a content network's, Azure's."""
 _HINT: Final = "FROM=TO, for example https://example.org/models=https://mirror.example.com/models"
 
 
@@ -99,7 +97,7 @@ def _covers(prefix: SplitResult, parts: SplitResult) -> bool:
 
 def _is_signed(parts: SplitResult) -> bool:
     names = {name.lower() for name, _ in parse_qsl(parts.query, keep_blank_values=True)}
-    return not names.isdisjoint(_SIGNATURES)
+    return not names.isdisjoint(SIGNATURES)
 
 
 def _is_plain(path: str) -> bool:

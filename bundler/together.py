@@ -1,13 +1,20 @@
 """Several files at once, and the errors of all of them."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from manifests.errors import BundleError, BusyError, DigestMismatchError, ManifestError, SourceError
 
 T = TypeVar("T")
+THREADS: Final = min(4, os.cpu_count() or 1)
+"""For work on chunks, which keeps a processor busy."""
+AHEAD: Final = 2 * THREADS
+"""Chunks in memory at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +53,27 @@ def outcomes(jobs: Sequence[Callable[[], T]], *, threads: int, stop: Callable[[]
     pool.shutdown()
     errors = [_expected_error(future) for future in futures]
     return [future.result() if error is None else Failed(error) for future, error in zip(futures, errors, strict=True)]
+
+
+@contextmanager
+def workers() -> Iterator[ThreadPoolExecutor]:
+    """Threads for work on chunks; what has not begun when the block ends never does."""
+    pool = ThreadPoolExecutor(max_workers=THREADS)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def ahead(pool: ThreadPoolExecutor, jobs: Iterable[Callable[[], T]]) -> Iterator[T]:
+    """What the jobs give, in order; a few of them run ahead of who asks."""
+    pending: deque[Future[T]] = deque()
+    for job in jobs:
+        pending.append(pool.submit(job))
+        if len(pending) >= AHEAD:
+            yield pending.popleft().result()
+    while pending:
+        yield pending.popleft().result()
 
 
 def combined(errors: Iterable[BundleError], *, subject: str = "") -> BundleError:

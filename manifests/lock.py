@@ -20,6 +20,8 @@ from manifests.paths import check_tree, checked_path
 from manifests.workflow import WorkflowId
 
 FORMAT: Final = 1
+SUFFIX: Final = ".lock.json"
+"""How the names of locks end."""
 VALIDATORS: Final = ("etag", "last-modified", "version-id")
 """Keys of a pin that a server changes without changing the file."""
 MAXIMUM_SIZE: Final = 256 << 20

@@ -354,6 +354,11 @@ class Store:
         return self.path / "members" / container.hex[:2] / container.hex / member_record.name_of(member)
 
 
+def chunk_path(store: Path, algorithm: ChunkAlgorithm, digest: bytes) -> Path:
+    """Where this program keeps the chunk `digest` in the store at `store`."""
+    return _sharded(store / "chunks" / profile(algorithm), digest)
+
+
 def _sharded(folder: Path, digest: bytes) -> Path:
     name = digest.hex()
     return folder / name[:2] / name

@@ -29,10 +29,10 @@ INDEX_NAME: Final = "index.json"
 LAYOUT: Final = b'{"imageLayoutVersion":"1.0.0"}'
 CONFIG: Final = b"{}"
 
-_ARTIFACT: Final = "application/vnd.offline-bundle.v1"
-_OCI_INDEX: Final = "application/vnd.oci.image.index.v1+json"
-_OCI_MANIFEST: Final = "application/vnd.oci.image.manifest.v1+json"
-_CONFIG_TYPE: Final = "application/vnd.oci.empty.v1+json"
+ARTIFACT: Final = "application/vnd.offline-bundle.v1"
+OCI_INDEX: Final = "application/vnd.oci.image.index.v1+json"
+OCI_MANIFEST: Final = "application/vnd.oci.image.manifest.v1+json"
+EMPTY: Final = "application/vnd.oci.empty.v1+json"
 _ENVELOPE_TYPE: Final = "application/vnd.offline-bundle.envelope.v1+json"
 _ATTACHMENTS_TYPE: Final = "application/vnd.offline-bundle.attachments.v1+json"
 _INDEX_TYPE: Final = "application/vnd.offline-bundle.index.v1"
@@ -76,22 +76,22 @@ class Wrapper:
         layers += [(_PACK_TYPE, pack) for pack in self.packs]
         return canonical.encode(
             {
-                "artifactType": _ARTIFACT,
-                "config": _descriptor(_CONFIG_TYPE, Part.of(CONFIG)),
+                "artifactType": ARTIFACT,
+                "config": _descriptor(EMPTY, Part.of(CONFIG)),
                 "layers": [_descriptor(media_type, part) for media_type, part in layers],
-                "mediaType": _OCI_MANIFEST,
+                "mediaType": OCI_MANIFEST,
                 "schemaVersion": 2,
             }
         )
 
     def index_json(self) -> bytes:
         """The layout's `index.json`."""
-        manifest = _descriptor(_OCI_MANIFEST, Part.of(self.manifest()))
+        manifest = _descriptor(OCI_MANIFEST, Part.of(self.manifest()))
         return canonical.encode(
             {
                 "annotations": {_FORMAT_KEY: FORMAT},
-                "manifests": [manifest | {"annotations": {_NAME_KEY: self.reference}, "artifactType": _ARTIFACT}],
-                "mediaType": _OCI_INDEX,
+                "manifests": [manifest | {"annotations": {_NAME_KEY: self.reference}, "artifactType": ARTIFACT}],
+                "mediaType": OCI_INDEX,
                 "schemaVersion": 2,
             }
         )

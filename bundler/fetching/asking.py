@@ -7,6 +7,7 @@ from pathlib import Path
 import requests
 
 from bundler.http import Client
+from bundler.sources.base import Authorization
 from manifests.digest import Digest
 from manifests.progress import Reporter
 
@@ -33,7 +34,7 @@ class Request:
     subject: str
     size: int | None = None
     digest: Digest | None = None
-    authorization: Callable[[], str | None] | None = field(default=None, repr=False, compare=False)
+    authorization: Authorization | None = field(default=None, repr=False, compare=False)
     fresh: Callable[[], str] | None = field(default=None, repr=False, compare=False)
     copies: int = 0
     """How many times over its reader writes what it reads onto the same disk: for the room that is asked for."""

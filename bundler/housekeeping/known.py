@@ -21,12 +21,11 @@ import msgspec
 from bundler.housekeeping.shelf import Entry, Shelf
 from manifests import canonical, lock
 from manifests.errors import BundleError, FormatError, ManifestError, UnsupportedFormatError, listing
-from manifests.lock import Lock
+from manifests.lock import SUFFIX, Lock
 from manifests.publish import publish, translated
 from manifests.store import read_file
 
 FORMAT: Final = 1
-SUFFIX: Final = ".lock.json"
 _MAXIMUM_SIZE: Final = 2 * lock.MAXIMUM_SIZE
 _MAXIMUM_FOLDERS: Final = 20_000
 """Folders in and below one that is given, in which locks are looked for."""

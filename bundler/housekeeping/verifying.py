@@ -7,30 +7,26 @@
 
 import hashlib
 import os
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import Final, TypeAlias, TypeVar
+from typing import Final, TypeAlias
 
 from bundler.housekeeping import checking
 from bundler.housekeeping.known import known, owners
 from bundler.housekeeping.shelf import Entry, Profile, Shelf
+from bundler.together import ahead, workers
 from manifests.digest import ChunkAlgorithm
 from manifests.errors import CorruptStoreError
 from manifests.progress import Reporter
 from manifests.publish import sync_folder, translated
 from manifests.recipe import Recipe, RecipeChunk
-from manifests.store import looking, profile, read_recipe
+from manifests.store import chunk_path, looking, read_recipe
 
-T = TypeVar("T")
-THREADS: Final = min(4, os.cpu_count() or 1)
-_AHEAD: Final = 2 * THREADS
-"""Chunks in memory at once."""
 _WORK: Final = "verify the store"
 _ChunkKey: TypeAlias = tuple[ChunkAlgorithm, bytes]
 
@@ -139,7 +135,7 @@ def _is_still_lost(path: Path) -> bool:
     try:
         recipe = read_recipe(path)
         for chunk in recipe.chunks:
-            place = _chunk_path(store, recipe.algorithm, chunk.digest)
+            place = chunk_path(store, recipe.algorithm, chunk.digest)
             hasher.update(checking.read_chunk(place, recipe.algorithm, chunk.digest))
     except (CorruptStoreError, OSError):
         return True
@@ -187,7 +183,7 @@ class _Look:
         alone = here if self.quick else orphans
         self.reporter.started(_WORK, sum(entry.size for entry in alone.values()) + (0 if self.quick else size))
         self._find_missing(named - here.keys(), profiles)
-        with _workers() as pool:
+        with workers() as pool:
             self._check_chunks(pool, alone)
             if not self.quick:
                 self._check_blobs(pool, recipes)
@@ -241,7 +237,7 @@ class _Look:
 
     def _check_chunks(self, pool: ThreadPoolExecutor, chunks: dict[_ChunkKey, Entry]) -> None:
         jobs = (partial(self._check_alone, key, entry) for key, entry in chunks.items())
-        for key, size, reason in _ahead(pool, jobs):
+        for key, size, reason in ahead(pool, jobs):
             if reason:
                 self.broken[key] = reason
             self._advance(size)
@@ -259,7 +255,7 @@ class _Look:
     def _check_blobs(self, pool: ThreadPoolExecutor, recipes: list[Entry]) -> None:
         """Hash every blob out of its chunks, which other threads read and check ahead."""
         whole, hasher = True, hashlib.sha256()
-        for piece, raw, reason in _ahead(pool, map(self._job, _pieces(recipes))):
+        for piece, raw, reason in ahead(pool, map(self._job, _pieces(recipes))):
             if piece.chunk is None:
                 if whole and hasher.digest() != piece.recipe.digest.raw:
                     why = "its chunks are whole, and make another file than its name says"
@@ -281,7 +277,7 @@ class _Look:
             return piece, b"", ""
         if reason := self.broken.get((algorithm, chunk.digest), ""):
             return piece, b"", reason
-        path = _chunk_path(self.shelf.path, algorithm, chunk.digest)
+        path = chunk_path(self.shelf.path, algorithm, chunk.digest)
         try:
             return piece, checking.read_chunk(path, algorithm, chunk.digest), ""
         except CorruptStoreError as error:
@@ -333,31 +329,6 @@ def _pieces(recipes: Iterable[Entry]) -> Iterator[_Piece]:
             recipe = checking.read_whole_recipe(entry)
             yield from (_Piece(entry, recipe, chunk) for chunk in recipe.chunks)
             yield _Piece(entry, recipe, None)
-
-
-@contextmanager
-def _workers() -> Iterator[ThreadPoolExecutor]:
-    pool = ThreadPoolExecutor(THREADS)
-    try:
-        yield pool
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _ahead(pool: ThreadPoolExecutor, jobs: Iterable[Callable[[], T]]) -> Iterator[T]:
-    """What the jobs give, in order; a few of them run ahead of who asks."""
-    pending: deque[Future[T]] = deque()
-    for job in jobs:
-        pending.append(pool.submit(job))
-        if len(pending) >= _AHEAD:
-            yield pending.popleft().result()
-    while pending:
-        yield pending.popleft().result()
-
-
-def _chunk_path(store: Path, algorithm: ChunkAlgorithm, digest: bytes) -> Path:
-    name = digest.hex()
-    return store / "chunks" / profile(algorithm) / name[:2] / name
 
 
 def _named(damage: Damage, names: dict[str, str]) -> Damage:

@@ -20,13 +20,14 @@ from bundler.initialise.entries import Item, Tree
 from bundler.initialise.unwanted import MAXIMUM_KEY, holds_key, is_secret
 from bundler.sources.reference import escape, relative
 from manifests.errors import NamingError, SourceError, SourceNotFoundError
+from manifests.lock import SUFFIX
 from manifests.paths import checked_path, clashes
 from manifests.publish import translated
 
 MAXIMUM_FILES: Final = 100_000
 _TOOLS: Final = frozenset({"__pycache__", "node_modules", "venv", "env", "__MACOSX", "site-packages"})
 _CLUTTER: Final = frozenset({"Thumbs.db", "desktop.ini"})
-_OURS: Final = (".lock.json", ".bundle", ".pem", ".key")
+_OURS: Final = (SUFFIX, ".bundle", ".pem", ".key")
 """Ends of names that this program writes, or that hold a private key."""
 _CACHE: Final = "models--"
 

@@ -19,6 +19,7 @@ from typing import Final, TypeVar
 import msgspec
 
 from bundler.answers import NOT_JSON
+from bundler.credentials import basic
 from bundler.registry.address import Address
 from manifests.errors import SourceDeniedError, SourceError
 
@@ -41,7 +42,7 @@ class Login:
     @property
     def basic(self) -> str:
         """The value of an `Authorization` header."""
-        return "Basic " + base64.b64encode(f"{self.user}:{self.password}".encode()).decode()
+        return basic(self.user, self.password)
 
 
 class _Entry(msgspec.Struct):

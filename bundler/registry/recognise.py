@@ -13,9 +13,8 @@ from bundler.registry.transport import INDEXES, Received
 from manifests import attachments, envelope, index, wrapper
 from manifests.errors import DamagedError, FormatError, SourceError, UnsupportedFormatError, listing, printable
 from manifests.tables import MAXIMUM_PACK
-from manifests.wrapper import MAXIMUM_PACKS, Wrapper
+from manifests.wrapper import ARTIFACT, MAXIMUM_PACKS, Wrapper
 
-_OURS: Final = "application/vnd.offline-bundle.v1"
 _ANY_OF_OURS: Final = "application/vnd.offline-bundle.v"
 
 
@@ -94,7 +93,7 @@ def our_wrapper(found: Recognised, *, subject: str) -> Wrapper:
             f"{subject} is no bundle: it calls itself {printable(found.described.kind)[:200]}",
             hint="a bundle is what `bundle push` brings; a model's files are taken by `source: oci://…` in a manifest",
         )
-    if found.described.artifact_type != _OURS:
+    if found.described.artifact_type != ARTIFACT:
         raise UnsupportedFormatError(
             f"{subject} is a bundle of another format: {printable(found.described.artifact_type)[:200]}",
             hint="a newer version of this program reads it",

@@ -23,6 +23,7 @@ from bundler.http import BrokenOffError, Client, Content
 from bundler.registry.access import Access, refused
 from bundler.registry.address import Address
 from bundler.registry.logins import find_login
+from bundler.sources.base import Authorization
 from bundler.sources.urls import WEB, checked_url, host_of, origin_of, shown
 from manifests.digest import Digest
 from manifests.errors import (
@@ -35,13 +36,10 @@ from manifests.errors import (
     printable,
 )
 from manifests.progress import Reporter
-from manifests.wrapper import MAXIMUM_WRAPPER, Part
+from manifests.wrapper import MAXIMUM_WRAPPER, OCI_INDEX, OCI_MANIFEST, Part
 
-MANIFEST: Final = "application/vnd.oci.image.manifest.v1+json"
-INDEXES: Final = frozenset(
-    {"application/vnd.oci.image.index.v1+json", "application/vnd.docker.distribution.manifest.list.v2+json"}
-)
-_ACCEPT: Final = ", ".join((MANIFEST, "application/vnd.docker.distribution.manifest.v2+json", *sorted(INDEXES)))
+INDEXES: Final = frozenset({OCI_INDEX, "application/vnd.docker.distribution.manifest.list.v2+json"})
+_ACCEPT: Final = ", ".join((OCI_MANIFEST, "application/vnd.docker.distribution.manifest.v2+json", *sorted(INDEXES)))
 _ANSWER_LIMIT: Final = 1 << 20
 _TAGS_ASKED: Final = 100
 _TAG_LENGTH: Final = 128
@@ -161,7 +159,7 @@ class Repository:
             "PUT",
             self._manifest_url(tag),
             subject=subject,
-            headers={"Content-Type": MANIFEST},
+            headers={"Content-Type": OCI_MANIFEST},
             content=lambda: content,
             accepted=frozenset({200, 201, 202}),
         )
@@ -326,7 +324,7 @@ def _hinting_at_plain_http() -> Iterator[None]:
         raise
 
 
-def _saying(value: str | None) -> Callable[[], str | None]:
+def _saying(value: str | None) -> Authorization:
     return lambda: value
 
 

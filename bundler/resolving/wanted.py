@@ -58,6 +58,10 @@ class Pinned:
         items = lock.items if lock and upgrade is not True else ()
         let_go = upgrade if isinstance(upgrade, frozenset) else frozenset[str]()
         self._items = {item.id: item for item in items if item.id not in let_go}
+        self._by_path: dict[tuple[str, str], list[LockedFile]] = {}
+        for item in self._items.values():
+            for file in self._files(item.id):
+                self._by_path.setdefault((item.id, file.path), []).append(file)
         self._before = {item.id: item for item in lock.items} if lock else {}
         self._is_of_this_manifest = lock is not None and lock.manifest == str(manifest)
 
@@ -75,7 +79,7 @@ class Pinned:
     def file(self, model_id: str, path: str, references: Iterable[Reference]) -> LockedFile | None:
         """The file `path` of a model as it was locked, if it came from one of `references`, and not from this disk."""
         texts = {str(reference) for reference in references if reference.scheme != FILE}
-        return next((f for f in self._files(model_id) if f.path == path and f.source in texts), None)
+        return next((file for file in self._by_path.get((model_id, path), ()) if file.source in texts), None)
 
     def pin(self, model_id: str, reference: Reference) -> Mapping[str, str]:
         """The pin of a repository: that of any file that was locked out of it."""

@@ -18,8 +18,9 @@ from bundler.http import Client
 from bundler.settings import Settings
 from bundler.sources.azure_account import FOREIGN, Account
 from bundler.sources.base import Found, Remote
-from bundler.sources.reference import Reference, unescape
-from manifests.errors import ManifestError, SourceDeniedError, SourceError, SourceNotFoundError, listing, printable
+from bundler.sources.prefixes import folder_of, near, pin_of, split
+from bundler.sources.reference import Reference
+from manifests.errors import ManifestError, SourceDeniedError, SourceError, SourceNotFoundError
 
 MAXIMUM_BLOBS: Final = 100_000
 """Blobs below a prefix."""
@@ -41,8 +42,7 @@ class _Blob:
 
     @property
     def pin(self) -> dict[str, str]:
-        named = {"etag": self.etag, "version-id": self.version}
-        return {name: value for name, value in named.items() if value}
+        return pin_of(etag=self.etag, version=self.version)
 
 
 class BlobSource:
@@ -61,8 +61,8 @@ class BlobSource:
             raise ManifestError(f"{reference} is a prefix, and a file is asked for", hint=f"{reference.container}NAME")
         found = self._head(container, name, pin.get("version-id", ""), reference)
         if found is None:
-            near = self._near(container, name, reference)
-            raise SourceNotFoundError(f"{reference}: container {container} has no such blob", hint=near)
+            hint = self._near(container, name, reference)
+            raise SourceNotFoundError(f"{reference}: container {container} has no such blob", hint=hint)
         return self._found(reference, container, found, path=name.rpartition("/")[2])
 
     def list(self, reference: Reference, pin: Mapping[str, str]) -> tuple[Found, ...]:
@@ -76,8 +76,8 @@ class BlobSource:
             name += "/"
         blobs = tuple(self._blobs(container, name, reference))
         if not blobs:
-            near = self._near(container, name.rstrip("/"), reference)
-            raise SourceNotFoundError(f"{reference}: container {container} has nothing there", hint=near)
+            hint = self._near(container, name.rstrip("/"), reference)
+            raise SourceNotFoundError(f"{reference}: container {container} has nothing there", hint=hint)
         if pin:  # a file that was locked stays as it is if no other pin is held against it
             blobs = tuple(_Blob(found.name, found.size) for found in blobs)
         elif self._keeps_versions(container, blobs[0], reference):
@@ -156,20 +156,17 @@ class BlobSource:
         raise SourceError(f"{reference}: the endpoint's listing does not end", hint=FOREIGN)
 
     def _near(self, container: str, name: str, reference: Reference) -> str:
-        folder = name.rpartition("/")[0]
-        prefix = f"{folder}/" if folder else ""
+        folder = folder_of(name)
 
         def ask(service: Any) -> Sequence[Any]:
-            return tuple(islice(next(_listing(service, container, prefix, "metadata", size=12), ()), 12))
+            return tuple(islice(next(_listing(service, container, folder, "metadata", size=12), ()), 12))
 
         try:
             answer = self._account.ask(ask, container, subject=str(reference)) or ()
         except SourceDeniedError:
             return ""
         names = [self._blob(entry, reference).name for entry in answer if not _is_folder(entry)]
-        if not names:
-            return f"nothing is below {printable(folder) or container}"
-        return f"there are: {printable(listing(names))}"
+        return near(names, folder=folder, place=container)
 
     def _blob(self, entry: Any, reference: Reference) -> _Blob:
         name, size = entry.name, entry.size
@@ -183,15 +180,7 @@ class BlobSource:
 
 def _parts(reference: Reference) -> tuple[str, str]:
     """Container and name; the name is empty for a whole container."""
-    container, _, name = unescape(reference.location).partition("/")
-    if not container:
-        raise ManifestError(f"{reference} names no container", hint="az://CONTAINER/PATH or az://CONTAINER/PREFIX/")
-    if "//" in f"/{name}":
-        raise ManifestError(
-            f"{reference}: an empty name between two slashes",
-            hint="one slash each: az://CONTAINER/PATH or az://CONTAINER/PREFIX/",
-        )
-    return container, name
+    return split(reference, holder="container", example="az://CONTAINER/PATH or az://CONTAINER/PREFIX/")
 
 
 def _listing(service: Any, container: str, prefix: str, *include: str, size: int = _PAGE) -> Any:

@@ -20,9 +20,10 @@ from threading import Lock
 from typing import Any, Final, TypeVar
 from urllib.parse import parse_qs, quote, urlsplit
 
-from bundler.answers import asks_again
+from bundler.answers import TRUST_HINT, asks_again
 from bundler.http import BrokenOffError, Client
 from bundler.settings import Azure, Settings
+from bundler.sources.base import SIGNED_FOR
 from bundler.sources.urls import WEB, checked_url, host_of
 from manifests.errors import (
     ManifestError,
@@ -49,7 +50,7 @@ _ACCOUNT: Final = re.compile(r"[a-z0-9]{3,24}")
 _DOMAIN: Final = "blob.core.windows.net"
 _MAXIMUM_ANSWER: Final = 32 * 1024**2
 """Bytes of an answer that are parsed: 1000 of the longest names with 8 KiB of metadata each, and some more."""
-_EXPIRES: Final = timedelta(hours=12)
+_EXPIRES: Final = timedelta(seconds=SIGNED_FOR)
 """How long a signed URL is good for: a slow download is resumed by the next run with a new one."""
 _MARK: Final = "x-ms-request-id"
 """Every answer of Azure's storage has this header."""
@@ -172,7 +173,7 @@ class Account:
             if _is_tls(error):
                 raise SourceUnreachableError(
                     f"{subject}: no TLS connection to {self._where}",
-                    hint="for a CA of your own, name its certificates in REQUESTS_CA_BUNDLE or SSL_CERT_FILE",
+                    hint=TRUST_HINT,
                 ) from None
             raise BrokenOffError(f"no answer from {self._where} (no network, or no such account)") from None
         except exceptions.DecodeError:

@@ -8,11 +8,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Protocol, TypeAlias, runtime_checkable
+from typing import Final, Protocol, TypeAlias, runtime_checkable
 
 from bundler.sources.reference import Reference
 from manifests.client_facts import ModelFacts, PackageFacts
 from manifests.digest import Digest
+
+Authorization: TypeAlias = Callable[[], str | None]
+"""Gives the value of an `Authorization` header, called anew for each try; None leaves it to what is configured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +35,12 @@ class Remote:
     """
 
     url: str = field(repr=False)
-    authorization: Callable[[], str | None] | None = field(default=None, repr=False, compare=False)
+    authorization: Authorization | None = field(default=None, repr=False, compare=False)
     fresh: Callable[[], str] | None = field(default=None, repr=False, compare=False)
 
 
+SIGNED_FOR: Final = 12 * 3600
+"""Seconds that an address is signed for: what is tried again or goes on is asked for with a new one."""
 Place: TypeAlias = Local | Remote
 
 

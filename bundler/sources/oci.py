@@ -25,6 +25,7 @@ from bundler.sources.reference import Reference
 from manifests.canonical import MAXIMUM_INTEGER
 from manifests.digest import Digest
 from manifests.errors import FormatError, ManifestError, SourceError, SourceNotFoundError, listing, printable
+from manifests.wrapper import EMPTY
 
 _TITLE: Final = "org.opencontainers.image.title"
 _FILEPATH: Final = "org.cncf.model.filepath"
@@ -128,7 +129,7 @@ def _files(layers: list[Layer], *, kind: str, subject: str) -> dict[str, Layer]:
         _check(layer, subject=subject)
         path = _path(layer)
         if path is None:
-            unnamed += layer.media_type != "application/vnd.oci.empty.v1+json"
+            unnamed += layer.media_type != EMPTY
         elif path in files:
             raise SourceError(f"{subject}: two of its layers have the name {printable(path)[:_LONGEST_SHOWN]}")
         else:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final, Self
 from urllib.parse import parse_qsl
 
-from bundler.sources.urls import WEB, checked_url, quotable
+from bundler.sources.urls import SECRETS, WEB, checked_url, quotable
 from manifests.digest import Digest
 from manifests.errors import ManifestError
 
@@ -25,14 +25,6 @@ FILE: Final = "file"
 SCHEMES: Final = (FILE, "az", "hf", "http", "https", "oci", "pypi", "roboflow", "s3")
 _SCHEME: Final = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<rest>.*)", re.DOTALL)
 _DIGEST: Final = re.compile(r"sha256=(?P<hex>[0-9A-Fa-f]{64})")
-_SIGNED: Final = frozenset(
-    {
-        "access_token", "api-key", "api_key", "apikey", "auth", "awsaccesskeyid", "jwt", "key", "password",
-        "private_token", "secret", "sig", "signature", "token", "x-amz-credential", "x-amz-security-token",
-        "x-amz-signature", "x-goog-credential", "x-goog-signature",
-    }
-)  # fmt: skip
-"""Parameters of a query that carry a secret, or belong to one."""
 _ESCAPED: Final = {"%23": "#", "%21": "!", "%25": "%"}
 _ESCAPE: Final = re.compile("|".join(_ESCAPED))
 
@@ -149,7 +141,7 @@ def _refuse_secrets(url: str) -> None:
         raise ManifestError(
             f"a password in the URL of {named} would end up in the lock", hint="put it into ~/.netrc instead"
         )
-    if any(key.lower() in _SIGNED for key, _ in parse_qsl(parts.query, keep_blank_values=True)):
+    if any(key.lower() in SECRETS for key, _ in parse_qsl(parts.query, keep_blank_values=True)):
         raise ManifestError(
             f"the URL of {named} is signed, and its signature would end up in the lock",
             hint="fetch the file yourself and name it by its path, or use credentials in ~/.netrc",

@@ -10,6 +10,13 @@ from urllib.parse import SplitResult, urlsplit
 from manifests.errors import ManifestError, SourceError, printable
 
 WEB: Final = frozenset({"http", "https"})
+SIGNATURES: Final = frozenset({"x-amz-signature", "x-goog-signature", "signature", "sig"})
+"""Names in a query that hold a signature: S3's two kinds, Google's, a content network's, Azure's."""
+SECRETS: Final = SIGNATURES | {
+    "access_token", "api-key", "api_key", "apikey", "auth", "awsaccesskeyid", "jwt", "key", "password",
+    "private_token", "secret", "token", "x-amz-credential", "x-amz-security-token", "x-goog-credential",
+}  # fmt: skip
+"""Names in a query that hold a secret, or belong to one."""
 
 
 def checked_url(

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
+from bundler.sources.prefixes import pin_of
 from bundler.sources.reference import Reference
 from manifests.digest import Digest
 from manifests.errors import SourceError
@@ -62,8 +63,7 @@ class Object:
     @property
     def pin(self) -> dict[str, str]:
         """For the lock."""
-        named = {"etag": self.etag, "version-id": self.version}
-        return {name: value for name, value in named.items() if value}
+        return pin_of(etag=self.etag, version=self.version)
 
     def is_as(self, other: "Object") -> bool:
         """Whether `other` describes the same bytes, as far as both say."""

@@ -18,11 +18,12 @@ from typing import Any, Final
 
 from bundler.settings import Settings
 from bundler.sources.base import Found, Remote
-from bundler.sources.reference import Reference, unescape
+from bundler.sources.prefixes import folder_of, near, split
+from bundler.sources.reference import Reference
 from bundler.sources.s3.answers import LISTINGS, Object, endless, following, key_of
 from bundler.sources.s3.connection import Connection
 from bundler.together import together
-from manifests.errors import ManifestError, SourceDeniedError, SourceError, SourceNotFoundError, listing, printable
+from manifests.errors import ManifestError, SourceDeniedError, SourceError, SourceNotFoundError
 
 MAXIMUM_OBJECTS: Final = 100_000
 """Objects below a prefix."""
@@ -52,8 +53,8 @@ class BucketSource:
             return Found(reference, key.rpartition("/")[2], remote, digest=reference.digest, pin=dict(pin))
         found = self._head(bucket, key, version, reference)
         if found is None:
-            near = self._near(bucket, key, reference)
-            raise SourceNotFoundError(f"{reference}: bucket {bucket} has no such object", hint=near)
+            hint = self._near(bucket, key, reference)
+            raise SourceNotFoundError(f"{reference}: bucket {bucket} has no such object", hint=hint)
         return self._found(reference, bucket, found, name=key.rpartition("/")[2])
 
     def list(self, reference: Reference, pin: Mapping[str, str]) -> tuple[Found, ...]:
@@ -67,8 +68,8 @@ class BucketSource:
             key += "/"
         objects = tuple(found for found in self._objects(bucket, key, reference) if not found.key.endswith("/"))
         if not objects:
-            near = self._near(bucket, key.rstrip("/"), reference)
-            raise SourceNotFoundError(f"{reference}: bucket {bucket} has nothing there", hint=near)
+            hint = self._near(bucket, key.rstrip("/"), reference)
+            raise SourceNotFoundError(f"{reference}: bucket {bucket} has nothing there", hint=hint)
         if pin:  # a file that was locked stays as it is if no other pin is held against it
             objects = tuple(Object(found.key, found.size) for found in objects)
         else:
@@ -153,27 +154,24 @@ class BucketSource:
         raise endless(reference)
 
     def _near(self, bucket: str, key: str, reference: Reference) -> str:
-        folder = key.rpartition("/")[0]
-        prefix = f"{folder}/" if folder else ""
+        folder = folder_of(key)
         try:
-            answer = self._connection.ask("list_objects_v2", reference, bucket, Prefix=prefix, MaxKeys=12) or {}
+            answer = self._connection.ask("list_objects_v2", reference, bucket, Prefix=folder, MaxKeys=12) or {}
         except SourceDeniedError:
             return ""
         where = self._connection.where()
         names = [key_of(entry, reference, where=where) for entry in answer.get("Contents", ())]
-        return f"there are: {printable(listing(names))}" if names else f"nothing is below {printable(folder) or bucket}"
+        return near(names, folder=folder, place=bucket)
 
 
 def _parts(reference: Reference) -> tuple[str, str]:
     """Bucket and key; the key is empty for a whole bucket."""
-    bucket, _, key = unescape(reference.location).partition("/")
-    if not bucket:
-        raise ManifestError(f"{reference} names no bucket", hint="s3://BUCKET/KEY or s3://BUCKET/PREFIX/")
-    if "//" in f"/{key}":
-        raise ManifestError(
-            f"{reference}: an empty name between two slashes",
-            hint="one slash each: s3://BUCKET/KEY or s3://BUCKET/PREFIX/; an object with such a key must be copied",
-        )
+    bucket, key = split(
+        reference,
+        holder="bucket",
+        example="s3://BUCKET/KEY or s3://BUCKET/PREFIX/",
+        way_out="; an object with such a key must be copied",
+    )
     if {".", ".."} & set(key.split("/")):
         raise ManifestError(
             f"{reference}: a part of it is '.' or '..', which a URL cannot keep",

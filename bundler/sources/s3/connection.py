@@ -9,6 +9,7 @@ from threading import Lock
 from typing import Any, Final
 
 from bundler.settings import Settings
+from bundler.sources.base import SIGNED_FOR
 from bundler.sources.reference import Reference
 from bundler.sources.s3.answers import check_body
 from bundler.sources.s3.refusals import code_of, status_of, translated, understood
@@ -17,8 +18,6 @@ from manifests.errors import MissingExtraError
 
 MAXIMUM_ANSWER: Final = 16 * 1024**2
 """Bytes of an answer: a page with 1000 of the longest keys is 4 MiB."""
-_EXPIRES: Final = 12 * 3600
-"""Seconds that a signed URL is good for: what is tried again or goes on is asked for with a new one."""
 _ATTEMPTS: Final = 4
 _LISTINGS: Final = ("ListObjectsV2", "ListObjectVersions")
 _HEAD: Final = "head_object"
@@ -66,7 +65,7 @@ class Connection:
         """Where the object lies, signed if there are credentials."""
         named = {"Bucket": bucket, "Key": key} | ({"VersionId": version} if version else {})
         with translated(reference, bucket, where=self.where, signs=lambda: self._signs):
-            signed: str = self._client(bucket).generate_presigned_url("get_object", Params=named, ExpiresIn=_EXPIRES)
+            signed: str = self._client(bucket).generate_presigned_url("get_object", Params=named, ExpiresIn=SIGNED_FOR)
         return signed
 
     def where(self) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
-from bundler.answers import asks_again
+from bundler.answers import LATER_HINT, TRUST_HINT, asks_again
 from bundler.sources.reference import Reference
 from bundler.sources.s3.answers import GARBLED, foreign
 from manifests.errors import (
@@ -24,7 +24,6 @@ _CREDENTIALS: Final = "credentials come from AWS_ACCESS_KEY_ID and AWS_SECRET_AC
 _RENEW: Final = "log in again (`aws sso login`), or set the new AWS_SESSION_TOKEN together with its two keys"
 _CLOCK: Final = "set the clock of this machine: signatures name the time"
 _REGION: Final = "AWS_DEFAULT_REGION, or the `region` of the profile, names the bucket's region"
-_LATER: Final = "try again later: what was fetched is kept"
 
 
 @contextmanager
@@ -43,7 +42,7 @@ def translated(
     except exceptions.SSLError as error:
         raise SourceUnreachableError(
             f"{reference}: no TLS connection to {where()}",
-            hint="for a CA of your own, name its certificates in REQUESTS_CA_BUNDLE or SSL_CERT_FILE",
+            hint=TRUST_HINT,
         ) from error
     except (exceptions.HTTPClientError, exceptions.ConnectionError, exceptions.EndpointConnectionError) as error:
         raise SourceUnreachableError(
@@ -100,7 +99,7 @@ def _refusal(error: Any, reference: Reference, bucket: str, *, where: str, signs
         return SourceNotFoundError(f"{reference}: {where} has no bucket {bucket}")
     told = f"{reference}: {where} answered {status}" + (f" ({code})" if not code.isdecimal() else "")
     if asks_again(status) or code in _BUSY:
-        return SourceUnreachableError(told, hint=_LATER)
+        return SourceUnreachableError(told, hint=LATER_HINT)
     if code == "RequestTimeTooSkewed":
         return SourceDeniedError(told, hint=_CLOCK)
     if code in _EXPIRED:
